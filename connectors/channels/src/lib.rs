@@ -1,0 +1,1 @@
+//! One folder a provider, no I/O: content to request, answer to outcome, limits.

@@ -1,0 +1,1 @@
+//! Pure decisions of a connector: lanes, attempts, back-off, watermark.

@@ -1,0 +1,1 @@
+//! Connector actors: carry the engine's commands out over HTTP.

@@ -1,0 +1,1 @@
+//! Status actors: coalesce and persist.

@@ -1,0 +1,1 @@
+//! Routing actors: fan-out.

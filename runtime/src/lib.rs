@@ -1,0 +1,1 @@
+//! What every role stands on: ordered partition worker, supervisor, clock, shutdown.

@@ -1,0 +1,1 @@
+//! A provider double over real HTTP, with faults on demand.

@@ -1,0 +1,1 @@
+//! The ports on SQLite files that several processes share.

@@ -1,0 +1,1 @@
+//! The ports Log and Status, their conformance suites, in-memory adapters.
