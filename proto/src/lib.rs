@@ -1,1 +1,23 @@
-//! The contract: ids, addresses, envelopes, statuses, topics, HTTP bodies. Serde only, no I/O.
+//! The contract every part of Chat4All is built against: ids, addresses, content, envelopes, statuses, topics and
+//! HTTP bodies. Serde only: no I/O, no clock, no randomness. Whatever crosses a process border is defined here, carries
+//! a version tag and is guarded by a golden file under `proto/golden/`.
+
+pub mod address;
+pub mod content;
+pub mod envelope;
+pub mod http;
+pub mod ids;
+pub mod outcome;
+pub mod progress;
+pub mod status;
+pub mod time;
+pub mod topic;
+
+pub use address::Address;
+pub use content::Content;
+pub use envelope::{DeadLetter, Message, Outbound, StatusEvent};
+pub use ids::{ChannelName, ConversationId, DeliveryId, Generation, MessageId, TenantId};
+pub use outcome::Outcome;
+pub use status::{DeliveryStatus, MessageStatus};
+pub use time::Timestamp;
+pub use topic::{Key, Topic, TopicPartition};

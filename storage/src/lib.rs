@@ -1,1 +1,9 @@
-//! The ports Log and Status, their conformance suites, in-memory adapters.
+//! The ports to what must not be lost: the [`log`] that messages travel on and the [`status`] store that people ask.
+//! The traits' docs are the contract; `log::conformance` and `status::conformance` check it on every adapter, and
+//! `log::memory` and `status::memory` are adapters without files. Only the binary names the others.
+
+pub mod log;
+pub mod status;
+
+pub use log::Log;
+pub use status::Status;

@@ -1,0 +1,144 @@
+//! What a message says. One flat JSON object whose `type` decides which fields belong to it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// What is carried to every address of a message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", try_from = "Flat")]
+pub enum Content {
+    Text {
+        text: String,
+    },
+    Media {
+        url: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        caption: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mime_type: Option<String>,
+    },
+    Template {
+        name: String,
+        language: String,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        variables: Map<String, Value>,
+    },
+    /// JSON that a webhook receives byte for byte.
+    Raw {
+        body: Box<RawValue>,
+    },
+}
+
+impl Content {
+    /// The value of `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Content::Text { .. } => "text",
+            Content::Media { .. } => "media",
+            Content::Template { .. } => "template",
+            Content::Raw { .. } => "raw",
+        }
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        match (serde_json::to_string(self), serde_json::to_string(other)) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Text,
+    Media,
+    Template,
+    Raw,
+}
+
+/// Every field of every type: serde's own tagged enums buffer their input, which loses the bytes of `raw` and the
+/// name of an unknown field.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flat {
+    #[serde(rename = "type")]
+    kind: Kind,
+    text: Option<String>,
+    url: Option<String>,
+    caption: Option<String>,
+    mime_type: Option<String>,
+    name: Option<String>,
+    language: Option<String>,
+    variables: Option<Map<String, Value>>,
+    body: Option<Box<RawValue>>,
+}
+
+impl TryFrom<Flat> for Content {
+    type Error = String;
+
+    fn try_from(mut flat: Flat) -> Result<Self, String> {
+        fn need<T>(field: &mut Option<T>, name: &str, kind: &str) -> Result<T, String> {
+            field.take().ok_or_else(|| format!("content of type `{kind}` needs the field `{name}`"))
+        }
+        let content = match flat.kind {
+            Kind::Text => Content::Text { text: need(&mut flat.text, "text", "text")? },
+            Kind::Media => Content::Media {
+                url: need(&mut flat.url, "url", "media")?,
+                caption: flat.caption.take(),
+                mime_type: flat.mime_type.take(),
+            },
+            Kind::Template => Content::Template {
+                name: need(&mut flat.name, "name", "template")?,
+                language: need(&mut flat.language, "language", "template")?,
+                variables: flat.variables.take().unwrap_or_default(),
+            },
+            Kind::Raw => Content::Raw { body: need(&mut flat.body, "body", "raw")? },
+        };
+        let left_over = [
+            ("text", flat.text.is_some()),
+            ("url", flat.url.is_some()),
+            ("caption", flat.caption.is_some()),
+            ("mime_type", flat.mime_type.is_some()),
+            ("name", flat.name.is_some()),
+            ("language", flat.language.is_some()),
+            ("variables", flat.variables.is_some()),
+            ("body", flat.body.is_some()),
+        ];
+        match left_over.iter().find(|(_, present)| *present) {
+            Some((name, _)) => Err(format!("content of type `{}` has no field `{name}`", content.kind())),
+            None => Ok(content),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, expected: Result<&str, &str>) {
+        match (serde_json::from_str::<Content>(json), expected) {
+            (Ok(content), Ok(printed)) => assert_eq!(serde_json::to_string(&content).unwrap(), printed),
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{json}: {error}"),
+            (got, expected) => panic!("{json}: {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn each_type_takes_its_own_fields_only() {
+        check(r#"{"type":"text","text":"hi"}"#, Ok(r#"{"type":"text","text":"hi"}"#));
+        check(r#"{"url":"https://x/y.png","type":"media"}"#, Ok(r#"{"type":"media","url":"https://x/y.png"}"#));
+        check(r#"{"type":"text"}"#, Err("needs the field `text`"));
+        check(r#"{"type":"text","text":"a","url":"b"}"#, Err("has no field `url`"));
+        check(r#"{"type":"text","txt":"a"}"#, Err("unknown field `txt`"));
+        check(r#"{"type":"fax"}"#, Err("unknown variant `fax`"));
+    }
+
+    #[test]
+    fn raw_keeps_its_bytes() {
+        check(r#"{"type":"raw","body":{"b": 1.10, "a":[ 1]}}"#, Ok(r#"{"type":"raw","body":{"b": 1.10, "a":[ 1]}}"#));
+    }
+}

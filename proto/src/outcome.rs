@@ -1,0 +1,48 @@
+//! What one attempt came to. Channels classify a provider's answer into this; the engine alone decides what follows.
+
+use std::time::Duration;
+
+use crate::envelope::OutcomeKind;
+
+/// One model for every provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider took the message, and gave it this id if it gives any.
+    Accepted { provider_id: Option<String> },
+    /// Told to slow down; nothing was sent. Not counted as an attempt.
+    Throttled { after: Option<Duration> },
+    /// May go better later: a 5xx, no connection.
+    Transient { after: Option<Duration> },
+    /// The request left us and the answer was lost: it may have been taken.
+    Ambiguous,
+    /// This recipient will never be reached.
+    RecipientGone,
+    /// This message will never be taken.
+    MessageRejected,
+    /// Our own account is at fault: credentials, rights, payment. Keep the message. Not counted as an attempt.
+    AccountProblem,
+}
+
+impl Outcome {
+    pub const fn kind(&self) -> OutcomeKind {
+        match self {
+            Outcome::Accepted { .. } => OutcomeKind::Accepted,
+            Outcome::Throttled { .. } => OutcomeKind::Throttled,
+            Outcome::Transient { .. } => OutcomeKind::Transient,
+            Outcome::Ambiguous => OutcomeKind::Ambiguous,
+            Outcome::RecipientGone => OutcomeKind::RecipientGone,
+            Outcome::MessageRejected => OutcomeKind::MessageRejected,
+            Outcome::AccountProblem => OutcomeKind::AccountProblem,
+        }
+    }
+}
+
+/// An outcome with what the attempt's record says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub outcome: Outcome,
+    /// The provider's error code, else the HTTP status, else none: no answer came.
+    pub code: Option<String>,
+    /// Our own words, free of secrets and of the provider's text. None for a plain success.
+    pub detail: Option<String>,
+}

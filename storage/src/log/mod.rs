@@ -1,0 +1,262 @@
+//! The log: topics of ordered partitions that groups of workers share out among themselves. Kafka's model, reduced to
+//! what Chat4All needs.
+//!
+//! What callers may rely on, on every adapter:
+//! - Records of one key go to one partition ([`Key::partition`]) and are read there in the order of their offsets.
+//!   Offsets rise; they may have gaps.
+//! - Records of one [`Log::append`] or [`Consumer::append`] to one partition keep their order. Calls that overlap may be
+//!   written in either order.
+//! - Delivery is at least once: after a rebalance a record comes again unless it was committed.
+//! - A partition has one holder in a group at a time. Each assignment has an epoch, higher than all before; whatever
+//!   a former holder still commits or appends under its old epoch is refused ([`AppendError::Fenced`]).
+
+pub mod conformance;
+pub mod memory;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chat4all_proto::http::ClusterView;
+use chat4all_proto::{Generation, Key, Timestamp, Topic, TopicPartition};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+/// Identity of a record, for whoever drops repeats: the message's or delivery's id and its generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordId {
+    pub uuid: Uuid,
+    pub generation: Generation,
+}
+
+/// A record to be written.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    pub topic: Topic,
+    pub key: Key,
+    pub id: RecordId,
+    /// JSON.
+    pub value: Bytes,
+    /// W3C trace context, handed through.
+    pub traceparent: Option<Arc<str>>,
+    /// Write it only if no record of this id was written with `once` during the last 24 h (kept per `id.uuid`; the
+    /// fingerprint tells a repeat from another message under the same id).
+    pub once: Option<Fingerprint>,
+}
+
+/// SHA-256 over what makes two requests the same.
+pub type Fingerprint = [u8; 32];
+
+/// A record as read.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub offset: u64,
+    pub appended_at: Timestamp,
+    pub key: Key,
+    pub id: RecordId,
+    pub value: Bytes,
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// What became of one record of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    At {
+        partition: u32,
+        offset: u64,
+    },
+    /// `once`: a record of this id and fingerprint is there already, written at `first_at`. Nothing was written.
+    Repeated {
+        first_at: Timestamp,
+    },
+    /// `once`: a record of this id with another fingerprint is there. Nothing was written.
+    Conflict,
+}
+
+/// Why an append failed. Says what may be done next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing was written and nothing will be: handing it over again later is safe.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// It may have been written, or may yet be. Handing it over again may write it twice.
+    #[error("the log did not answer: {0}")]
+    Unknown(String),
+    /// The assignment under whose epoch it was handed over is gone. Nothing was written; the new holder does the work.
+    #[error("the partition has another holder now")]
+    Fenced,
+    /// It can never be written: no such topic, too large.
+    #[error("the log refuses the record: {0}")]
+    Refused(String),
+}
+
+/// Why another call on the log failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// May succeed later.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// Somebody must act first: another version's data, other partition counts, missing rights.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A topic as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    pub topic: Topic,
+    /// 1 for keyed latest-value topics.
+    pub partitions: u32,
+    pub kind: TopicKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicKind {
+    /// Records are kept for this long and until every group that ever committed on the topic is past them.
+    Stream { retention: Duration },
+    /// Only the last value of each key is kept, for ever (Kafka: compacted).
+    Latest,
+}
+
+/// The values of a keyed latest-value topic.
+pub type LatestValues = BTreeMap<String, Bytes>;
+
+/// One process's access to the log. Cheap to share (`Arc<dyn Log>`).
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// Makes the topics that are missing. `Refused` if one exists with another partition count or kind, naming it and
+    /// what to do. Retention is updated to what is asked.
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error>;
+
+    /// Writes `records`, all or none. Durable when it returns (embedded: fsynced; Kafka: on all in-sync replicas), and
+    /// only then seen by readers. The results stand in the order of the records.
+    ///
+    /// Dropping the future does not take back what was handed over. The adapter's queue is bounded: when it is full
+    /// the call fails at once with `Unavailable`.
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
+
+    /// Age of the oldest append that was handed over and not answered yet. Never blocks: this is how the ingress knows
+    /// that the log is away before it hands over anything more.
+    fn oldest_unacknowledged(&self) -> Option<Duration>;
+
+    /// Joins `group` and consumes its share of the partitions of `topics`. The membership ends with [`Consumer::leave`]
+    /// or, at once and undrained, when the consumer is dropped.
+    async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error>;
+
+    /// For each partition of `topic`, one past the last readable offset.
+    async fn ends(&self, topic: &Topic) -> Result<Vec<u64>, Error>;
+
+    /// For each partition of `topic`, the offset `group` has committed: everything below is finished. The start of the
+    /// partition where it never committed.
+    async fn committed(&self, group: &str, topic: &Topic) -> Result<Vec<u64>, Error>;
+
+    /// Sets (`None`: removes) the value of `key` in a keyed latest-value topic. Durable when it returns.
+    async fn put_latest(&self, topic: &Topic, key: &str, value: Option<Bytes>) -> Result<(), AppendError>;
+
+    /// The values of a keyed latest-value topic: complete when this returns, and changed within 1 s of a change made by
+    /// any process.
+    async fn follow_latest(&self, topic: &Topic) -> Result<watch::Receiver<Arc<LatestValues>>, Error>;
+
+    /// Tells the other processes what this one is: its roles and the addresses it opened.
+    async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error>;
+
+    /// Every process, who holds which partition, and how far behind each group is.
+    async fn cluster(&self) -> Result<ClusterView, Error>;
+
+    /// Deletes what retention allows to delete, now; adapters also do so by themselves. Never a record that a group
+    /// which ever committed on its topic has not passed.
+    async fn enforce_retention(&self) -> Result<(), Error>;
+
+    /// Ends orderly: what was handed over is written, then files and connections are closed. Later calls fail with
+    /// `Unavailable`.
+    async fn close(&self);
+}
+
+/// A membership in a group: the handle to command it and the events to obey.
+pub struct Subscription {
+    pub consumer: Arc<dyn Consumer>,
+    pub events: mpsc::Receiver<Event>,
+}
+
+/// One assignment of a partition to one member.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub partition: TopicPartition,
+    /// Rises with every assignment of the partition in its group. At least 1.
+    pub epoch: u64,
+}
+
+/// Where an assigned partition starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub lease: Lease,
+    /// The committed offset, or the start of the partition: the first record comes from here or above.
+    pub offset: u64,
+    /// As committed with `offset`; empty if never.
+    pub metadata: String,
+}
+
+/// What happens to a member, in the order it happens.
+#[derive(Debug)]
+pub enum Event {
+    /// These partitions are now ours; their records follow.
+    Assigned(Vec<Assignment>),
+    /// Further records of one of our partitions, ascending and without overlap.
+    Records { lease: Lease, records: Vec<Arc<Record>> },
+    /// These go to another member: finish what is under way, commit, then [`Consumer::release`] each. No more records of
+    /// them come. The others flow on meanwhile. Who does not release within 20 s loses them.
+    Revoking(Vec<Lease>),
+    /// These are gone already: drop all work on them; commits and appends under these leases are refused.
+    Lost(Vec<Lease>),
+    /// The membership is over for the reason given. Subscribe anew.
+    Failed(String),
+}
+
+/// A commit: everything below `offset` is finished, `metadata` (at most 4,096 bytes) says what above it is finished too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub lease: Lease,
+    pub offset: u64,
+    pub metadata: String,
+}
+
+/// One member of a group. All calls may be made from any thread; none blocks it.
+#[async_trait]
+pub trait Consumer: Send + Sync + 'static {
+    /// No further records of the partition until `resume`, apart from what is on its way. Stale leases are ignored.
+    fn pause(&self, lease: &Lease);
+
+    fn resume(&self, lease: &Lease);
+
+    /// Answers [`Event::Revoking`] for one lease: its work has ended and its last commit is written. The partition
+    /// goes to its new holder.
+    fn release(&self, lease: &Lease);
+
+    /// Gives a partition up and takes it again at once, as after a crash of whoever worked on it: an `Assigned` with a
+    /// higher epoch and the last commit follows. No `Lost` comes for the old lease. Stale leases are ignored.
+    fn restart(&self, lease: &Lease);
+
+    /// Whether our membership is confirmed recently enough (half a session) that nobody else can hold our partitions.
+    /// While false, start nothing that acts on the outside.
+    fn is_current(&self) -> bool;
+
+    /// Writes commits, durable when it returns. The answer lists the leases whose commits were refused because another
+    /// holder has the partition (or a newer epoch is ours); the others are written.
+    async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error>;
+
+    /// As [`Log::append`], on behalf of a partition that is being worked on: refused with `Fenced` once `lease` is gone.
+    async fn append(&self, lease: &Lease, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
+
+    /// `append`, then `commit`, in this order. Embedded: one transaction, both or neither. Kafka: after a crash between
+    /// the two the records are there twice.
+    async fn append_and_commit(&self, records: Vec<NewRecord>, commit: Commit) -> Result<Vec<Appended>, AppendError>;
+
+    /// The ids of the last `count` records below `offset`, oldest first: for windows that drop repeats.
+    async fn recent_ids(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<RecordId>, Error>;
+
+    /// Leaves the group, releasing everything that is still held: the caller has drained and committed. The others take
+    /// over at once.
+    async fn leave(&self);
+}
