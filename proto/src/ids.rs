@@ -207,11 +207,7 @@ impl ConversationId {
 
 fn check_channel(text: &str) -> Result<(), Invalid> {
     check_length(text, CHANNEL_BYTES_MAX)?;
-    if is_name(text) && !text.starts_with(['-', '_']) {
-        Ok(())
-    } else {
-        Err(Invalid::NotAChannelName(shortened(text)))
-    }
+    if is_name(text) && !text.starts_with(['-', '_']) { Ok(()) } else { Err(Invalid::NotAChannelName(shortened(text))) }
 }
 
 fn check_tenant(text: &str) -> Result<(), Invalid> {

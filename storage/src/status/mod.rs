@@ -63,12 +63,7 @@ pub trait Status: Send + Sync + 'static {
 
     /// A message with all its deliveries and attempts. `None` until its [`Write::Message`] came.
     /// A delivery without an end whose message's `expires_at` is past `now` shows as `expired`.
-    async fn message(
-        &self,
-        tenant: &TenantId,
-        id: MessageId,
-        now: Timestamp,
-    ) -> Result<Option<MessageView>, Error>;
+    async fn message(&self, tenant: &TenantId, id: MessageId, now: Timestamp) -> Result<Option<MessageView>, Error>;
 
     /// Messages of one conversation, newest first. An unknown conversation has no messages.
     async fn conversation(
