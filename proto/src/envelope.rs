@@ -223,7 +223,7 @@ impl Reason {
 pub struct DeadLetter {
     pub v: V1,
     pub reason: Reason,
-    /// Attempts that were made and counted.
+    /// Calls of the provider that were made.
     pub attempts: u32,
     /// The last provider code seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,8 @@
 //! known to be refused before anything is sent. No I/O, no clock, no decisions about retries. A folder a provider;
 //! the connector actors and the api call them through [`Channel`].
 
+pub mod public_address;
+pub mod retry_after;
 pub mod webhook;
 
 use std::time::Duration;
@@ -39,6 +41,16 @@ pub trait Channel: Send + Sync + 'static {
 pub struct Unfit {
     pub field: &'static str,
     /// Names the limit; repeats no secret.
+    pub detail: String,
+}
+
+/// What is wrong with a channel's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` {detail}")]
+pub struct Invalid {
+    /// The key, relative to the channel's own table.
+    pub key: &'static str,
+    /// Goes on after the key; repeats no secret.
     pub detail: String,
 }
 

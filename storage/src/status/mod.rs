@@ -6,6 +6,7 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod rows;
 
 use std::sync::Arc;
 

@@ -1,0 +1,99 @@
+//! Reads request bodies within their limits of size and time, and checks what they say they are.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use actix_web::web;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use crate::error::{Code, Error};
+
+/// The body types there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaType {
+    Json,
+    Ndjson,
+}
+
+/// What the body is by its headers, or why it is not taken.
+pub fn media_type(request: &HttpRequest, taken: &[MediaType]) -> Result<MediaType, Error> {
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(unsupported("compressed bodies are not taken").at("content-encoding"));
+    }
+    let header = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let essence = header.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let found = if essence.eq_ignore_ascii_case(b"application/json") {
+        Some(MediaType::Json)
+    } else if essence.eq_ignore_ascii_case(b"application/x-ndjson") {
+        Some(MediaType::Ndjson)
+    } else {
+        None
+    };
+    found.filter(|found| taken.contains(found)).ok_or_else(|| {
+        let names: Vec<_> = taken.iter().map(|media_type| media_type.name()).collect();
+        unsupported(format!("the content type must be {}", names.join(" or "))).at("content-type")
+    })
+}
+
+impl MediaType {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "`application/json`",
+            Self::Ndjson => "`application/x-ndjson`",
+        }
+    }
+}
+
+fn unsupported(detail: impl Into<String>) -> Error {
+    Error::new(Code::UnsupportedMediaType, detail)
+}
+
+/// Reads a body of at most `bytes_max` bytes, the whole of it within `time_max`.
+pub async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    bytes_max: usize,
+    time_max: Duration,
+) -> Result<Bytes, Error> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large(bytes_max));
+    }
+    tokio::time::timeout(time_max, collect(payload, bytes_max)).await.unwrap_or_else(|_| {
+        Err(Error::new(Code::BodyTimeout, format!("the body was not complete after {} s", time_max.as_secs_f32())))
+    })
+}
+
+pub fn too_large(bytes_max: usize) -> Error {
+    Error::new(Code::BodyTooLarge, format!("at most {bytes_max} bytes are taken"))
+}
+
+/// Most bodies come in one piece, which is handed on without a copy.
+async fn collect(mut payload: web::Payload, bytes_max: usize) -> Result<Bytes, Error> {
+    let Some(first) = payload.next().await else { return Ok(Bytes::new()) };
+    let first = first.map_err(broken)?;
+    if first.len() > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    let Some(second) = payload.next().await else { return Ok(first) };
+    let mut whole = BytesMut::from(first);
+    let mut next = Some(second);
+    while let Some(piece) = next {
+        let piece = piece.map_err(broken)?;
+        if whole.len() + piece.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        whole.extend_from_slice(&piece);
+        next = payload.next().await;
+    }
+    Ok(whole.freeze())
+}
+
+fn broken(error: PayloadError) -> Error {
+    Error::new(Code::BadRequest, "the body ended early or was not framed as announced").because(error.to_string())
+}

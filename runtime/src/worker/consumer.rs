@@ -1,0 +1,305 @@
+//! The actor that holds a group membership and hands its partitions' records to their workers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MailboxError, ResponseActFuture, StreamHandler,
+    WrapFuture,
+};
+use chat4all_proto::progress::FinishedSet;
+use chat4all_proto::{Topic, TopicPartition};
+use chat4all_storage::Log;
+use chat4all_storage::log::{Assignment, Consumer as LogConsumer, Event, Lease, Record, Subscription};
+use futures_util::stream;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::inflow::{Inflow, Limits};
+use super::messages::{Drain, Enqueue};
+use super::{Factory, Partition, Worker};
+use crate::supervisor::{self, Alive, Restarts, Verdict};
+use crate::{Shutdown, clock, metrics};
+
+/// Longest wait for a partition's work in flight to end when the partition goes elsewhere. Longer than any attempt.
+const DRAIN_MAX: Duration = Duration::from_secs(18);
+const JOIN_PAUSE_FIRST: Duration = Duration::from_millis(100);
+const JOIN_PAUSE_MAX: Duration = Duration::from_secs(5);
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What to consume and how.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub group: String,
+    pub topics: Vec<Topic>,
+    /// For each partition.
+    pub limits: Limits,
+}
+
+/// Owns the membership of one process in one group, and the workers of the partitions it holds. Asks the log and the
+/// workers; ends after [`Drain`], and begins anew when its membership fails. When it dies, its workers stop, since
+/// their leases' tokens are cancelled with it, and its membership ends.
+pub struct Consumer<W: Worker> {
+    log: Arc<dyn Log>,
+    settings: Settings,
+    factory: Factory<W>,
+    shutdown: Shutdown,
+    membership: Option<Arc<dyn LogConsumer>>,
+    held: HashMap<TopicPartition, Held<W>>,
+    restarts: HashMap<TopicPartition, Restarts>,
+    draining: bool,
+    _alive: Alive,
+}
+
+struct Held<W: Worker> {
+    lease: Lease,
+    addr: Addr<W>,
+    inflow: Arc<Inflow>,
+    /// Cancels what works under the lease when this is dropped.
+    _gone: tokio_util::sync::DropGuard,
+}
+
+impl<W: Worker> Consumer<W> {
+    pub fn new(log: Arc<dyn Log>, settings: Settings, factory: Factory<W>, shutdown: Shutdown, alive: Alive) -> Self {
+        Self {
+            log,
+            settings,
+            factory,
+            shutdown,
+            membership: None,
+            held: HashMap::new(),
+            restarts: HashMap::new(),
+            draining: false,
+            _alive: alive,
+        }
+    }
+
+    fn join(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        if self.draining {
+            return;
+        }
+        let (log, settings) = (Arc::clone(&self.log), self.settings.clone());
+        let joining = async move { log.subscribe(&settings.group, &settings.topics).await };
+        ctx.spawn(joining.into_actor(self).map(move |joined, consumer, ctx| match joined {
+            Ok(subscription) => consumer.joined(subscription, ctx),
+            Err(error) => {
+                warn!(group = consumer.settings.group, %error, "could not join the group, trying again");
+                ctx.run_later(pause, move |consumer, ctx| consumer.join((pause * 2).min(JOIN_PAUSE_MAX), ctx));
+            }
+        }));
+    }
+
+    fn joined(&mut self, Subscription { consumer, mut events }: Subscription, ctx: &mut Context<Self>) {
+        self.membership = Some(consumer);
+        ctx.add_stream(stream::poll_fn(move |cx| events.poll_recv(cx)));
+    }
+
+    fn assigned(&mut self, Assignment { lease, offset, metadata }: Assignment, ctx: &mut Context<Self>) {
+        let Some(membership) = &self.membership else { return };
+        let finished = FinishedSet::decode(&metadata, offset).unwrap_or_else(|error| {
+            warn!(%error, partition = %lease.partition, "what an earlier holder finished above its watermark comes again");
+            FinishedSet::default()
+        });
+        info!(
+            group = self.settings.group,
+            topic = %lease.partition.topic,
+            partition = lease.partition.partition,
+            epoch = lease.epoch,
+            watermark = offset,
+            finished = ranges(&finished),
+            "partition assigned"
+        );
+        let gone = CancellationToken::new();
+        let (alive, pulse) = supervisor::pulse();
+        let inflow = Arc::new(Inflow::new(Arc::clone(membership), lease.clone(), self.settings.limits));
+        let addr = (self.factory)(Partition {
+            lease: lease.clone(),
+            offset,
+            finished,
+            consumer: Arc::clone(membership),
+            inflow: Arc::clone(&inflow),
+            gone: gone.clone(),
+            alive,
+        });
+        let held = Held { lease: lease.clone(), addr, inflow, _gone: gone.drop_guard() };
+        self.held.insert(lease.partition.clone(), held);
+        let death = async move { pulse.stopped().await };
+        ctx.spawn(death.into_actor(self).map(move |(), consumer, ctx| consumer.died(lease, ctx)));
+    }
+
+    /// A worker ended. If its lease is still ours, it died of a panic.
+    fn died(&mut self, lease: Lease, ctx: &mut Context<Self>) {
+        if self.held(&lease).is_none() {
+            return;
+        }
+        self.forget(&lease);
+        let verdict = self.restarts.entry(lease.partition.clone()).or_default().died(clock::instant());
+        match verdict {
+            Verdict::GiveUp => {
+                self.shutdown.fail(format!("the worker of {} died again and again", lease.partition));
+            }
+            Verdict::RestartAfter(pause) => {
+                let partition = &lease.partition;
+                error!(actor = W::NAME, %partition, pause_ms = pause.as_millis(), "a worker died of a panic and is restarted");
+                metrics::record_restart(W::NAME);
+                ctx.run_later(pause, move |consumer, _| {
+                    if let Some(membership) = &consumer.membership {
+                        membership.restart(&lease);
+                    }
+                });
+            }
+        }
+    }
+
+    fn held(&self, lease: &Lease) -> Option<&Held<W>> {
+        self.held.get(&lease.partition).filter(|held| held.lease == *lease)
+    }
+
+    fn forget(&mut self, lease: &Lease) {
+        if self.held(lease).is_some() {
+            self.held.remove(&lease.partition);
+            metrics::forget_lag(&lease.partition);
+        }
+    }
+
+    fn hand_over(&mut self, lease: &Lease, records: Vec<Arc<Record>>, ctx: &mut Context<Self>) {
+        let Some(held) = self.held(lease) else { return };
+        held.inflow.arrived(&records);
+        // Awaited before the next event, so that batches keep their order. A dead worker is noticed by its pulse.
+        ctx.wait(held.addr.send(Enqueue { records }).into_actor(self).map(|_: Result<(), MailboxError>, _, _| ()));
+    }
+
+    /// Drains one partition and gives it to its next holder. The others flow on meanwhile.
+    fn revoke(&mut self, lease: Lease, ctx: &mut Context<Self>) {
+        let Some(membership) = self.membership.clone() else { return };
+        let drained = self.held(&lease).map(|held| drain(held.addr.clone(), lease.partition.clone()));
+        let drained = async move {
+            if let Some(drained) = drained {
+                drained.await;
+            }
+        };
+        ctx.spawn(drained.into_actor(self).map(move |(), consumer, _| {
+            consumer.forget(&lease);
+            info!(partition = %lease.partition, epoch = lease.epoch, "partition released");
+            membership.release(&lease);
+        }));
+    }
+
+    fn rejoin(&mut self, reason: &str, ctx: &mut Context<Self>) {
+        self.held.clear();
+        if self.membership.take().is_some() && !self.draining {
+            warn!(group = self.settings.group, reason, "the membership ended, joining again");
+            ctx.run_later(JOIN_PAUSE_FIRST, |consumer, ctx| consumer.join(JOIN_PAUSE_FIRST, ctx));
+        }
+    }
+
+    fn report_lag(&mut self, ctx: &mut Context<Self>) {
+        let (log, settings) = (Arc::clone(&self.log), self.settings.clone());
+        let lags = async move {
+            let mut lags = Vec::new();
+            for topic in &settings.topics {
+                let ends = log.ends(topic).await?;
+                let committed = log.committed(&settings.group, topic).await?;
+                let lag = ends.into_iter().zip(committed).map(|(end, committed)| end.saturating_sub(committed));
+                lags.extend((0..).zip(lag).map(|(n, lag)| (TopicPartition::new(topic.clone(), n), lag)));
+            }
+            Ok::<_, chat4all_storage::log::Error>(lags)
+        };
+        ctx.spawn(lags.into_actor(self).map(|lags, consumer, _| {
+            // While the log cannot tell, the series keep their last values.
+            for (partition, lag) in lags.unwrap_or_default() {
+                if consumer.held.contains_key(&partition) {
+                    metrics::record_lag(&partition, lag);
+                }
+            }
+        }));
+    }
+}
+
+/// Waits until a worker has drained, but not for ever.
+async fn drain<W: Worker>(addr: Addr<W>, partition: TopicPartition) {
+    match tokio::time::timeout(DRAIN_MAX, addr.send(Drain)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%partition, %error, "the worker ended before it had drained"),
+        Err(_) => warn!(%partition, "the drain took too long; what is in flight will be done again elsewhere"),
+    }
+}
+
+impl<W: Worker> Actor for Consumer<W> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.join(JOIN_PAUSE_FIRST, ctx);
+        ctx.run_interval(LAG_INTERVAL, Self::report_lag);
+    }
+}
+
+impl<W: Worker> StreamHandler<Event> for Consumer<W> {
+    fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
+        fail::fail_point!("runtime::consumer");
+        match event {
+            Event::Assigned(assignments) => {
+                assignments.into_iter().for_each(|assignment| self.assigned(assignment, ctx));
+            }
+            Event::Records { lease, records } => self.hand_over(&lease, records, ctx),
+            Event::Revoking(leases) => leases.into_iter().for_each(|lease| self.revoke(lease, ctx)),
+            Event::Lost(leases) => {
+                for lease in leases {
+                    warn!(partition = %lease.partition, epoch = lease.epoch, "partition lost; its work is dropped");
+                    self.forget(&lease);
+                }
+            }
+            Event::Failed(reason) => self.rejoin(&reason, ctx),
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        self.rejoin("the log ended it", ctx);
+    }
+}
+
+impl<W: Worker> Handler<Drain> for Consumer<W> {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        self.draining = true;
+        let drains: Vec<_> =
+            self.held.values().map(|held| drain(held.addr.clone(), held.lease.partition.clone())).collect();
+        let membership = self.membership.take();
+        let ending = async move {
+            futures_util::future::join_all(drains).await;
+            if let Some(membership) = membership {
+                membership.leave().await;
+            }
+        };
+        Box::pin(ending.into_actor(self).map(|(), consumer, _| consumer.held.clear()))
+    }
+}
+
+/// `12,14-20`: for people, and for the test that holds every duplicate against what a takeover knew.
+fn ranges(finished: &FinishedSet) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for offset in finished.iter() {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == offset => *last = offset,
+            _ => runs.push((offset, offset)),
+        }
+    }
+    let texts: Vec<String> = runs
+        .into_iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+        .collect();
+    texts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finished_offsets_are_logged_as_ranges() {
+        assert_eq!(ranges(&FinishedSet::from_offsets([3, 5, 6, 7, 9])), "3,5-7,9");
+        assert_eq!(ranges(&FinishedSet::default()), "");
+    }
+}
