@@ -1,1 +1,100 @@
-//! Connector actors: carry the engine's commands out over HTTP.
+//! Connectors: one consumer a channel, one [`partition_lanes::PartitionLanes`] a partition, one [`channel::Channel`] an
+//! arbiter that calls the provider. What happens to a delivery is decided in the engine (`chat4all-engine`), what a
+//! provider's answer means in `chat4all-channels`; here is only what carries that out.
+
+pub mod channel;
+pub mod http;
+pub mod messages;
+mod metrics;
+mod outbox;
+pub mod partition_lanes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ArbiterHandle};
+use chat4all_channels::Channel as Provider;
+use chat4all_engine::{Policy, retry};
+use chat4all_proto::{ChannelName, Topic};
+use chat4all_runtime::Shutdown;
+use chat4all_runtime::supervisor::{self, Handle};
+use chat4all_runtime::worker::{self, Consumer, Factory, Limits};
+use chat4all_storage::Log;
+use tokio::sync::Semaphore;
+
+use crate::channel::Channel;
+use crate::http::Client;
+use crate::partition_lanes::{PartitionLanes, Shared};
+
+/// One channel, as configured.
+#[derive(Clone)]
+pub struct Settings {
+    pub name: ChannelName,
+    pub provider: Arc<dyn Provider>,
+    pub http: http::Options,
+    /// Most calls of the provider at a time, in this process.
+    pub in_flight_max: u32,
+    pub retry: retry::Policy,
+    /// Of each partition in memory.
+    pub limits: Limits,
+    pub commit_interval: Duration,
+}
+
+/// The consumer group that works a channel's outbound topic.
+pub fn group(channel: &ChannelName) -> String {
+    format!("connectors-{channel}")
+}
+
+/// Starts a channel's actors: the consumer on the current arbiter, partitions and callers spread over `arbiters` (at
+/// least one). Fails if the HTTP client cannot be made.
+pub fn start(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    arbiters: &[ArbiterHandle],
+    shutdown: &Shutdown,
+) -> Result<Handle<Consumer<PartitionLanes>>, http::ClientError> {
+    let callers = arbiters
+        .iter()
+        .map(|arbiter| start_caller(settings, arbiter.clone(), shutdown))
+        .collect::<Result<Vec<_>, _>>()?;
+    let slots_max = settings.in_flight_max as usize;
+    let shared = Arc::new(Shared {
+        name: settings.name.clone(),
+        slots: Arc::new(Semaphore::new(slots_max)),
+        slots_max,
+        commit_interval: settings.commit_interval,
+    });
+    let topic = Topic::Outbound(settings.name.clone());
+    let policy = Policy {
+        retry: settings.retry.clone(),
+        accepted: settings.provider.accepted_status(),
+        resend_ambiguous: settings.provider.dedupes(),
+        topic: topic.to_string(),
+        partition: 0,
+    };
+    let arbiters = arbiters.to_vec();
+    let factory: Factory<PartitionLanes> = Arc::new(move |partition| {
+        let number = partition.lease.partition.partition;
+        let place = number as usize % arbiters.len();
+        let (shared, channel) = (Arc::clone(&shared), callers[place].clone());
+        let policy = Policy { partition: number, ..policy.clone() };
+        PartitionLanes::start_in_arbiter(&arbiters[place], move |_| {
+            PartitionLanes::new(shared, partition, policy, channel)
+        })
+    });
+    let consumer = worker::Settings { group: group(&settings.name), topics: vec![topic], limits: settings.limits };
+    Ok(worker::start(log, consumer, factory, shutdown))
+}
+
+fn start_caller(
+    settings: &Settings,
+    arbiter: ArbiterHandle,
+    shutdown: &Shutdown,
+) -> Result<Handle<Channel>, http::ClientError> {
+    let provider = Arc::clone(&settings.provider);
+    let client = Client::new(settings.http.clone())?;
+    Ok(supervisor::supervise("channel", shutdown.clone(), move |alive| {
+        let (provider, client) = (Arc::clone(&provider), client.clone());
+        Channel::start_in_arbiter(&arbiter, move |_| Channel::new(provider, client, alive))
+    }))
+}

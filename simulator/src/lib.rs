@@ -1,1 +1,103 @@
-//! A provider double over real HTTP, with faults on demand.
+//! A provider double over real HTTP, with inboxes one can read and faults on demand. The binary starts it for
+//! `chat4all simulate` and inside a `serve` without configuration; tests start it as the receiver of webhooks. It
+//! knows nothing of the connectors, so that both sides cannot share a mistake.
+//!
+//! It speaks HTTP/1.1 itself on tokio's TCP instead of through actix-web, because most faults (a reset, half an answer,
+//! a head without an end) are exactly what a web framework will not do.
+
+mod connection;
+mod fault;
+mod faults;
+mod inbox;
+mod routes;
+mod wire;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+/// Where a simulator listens.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 8090).into() }
+    }
+}
+
+/// A running simulator, on a thread and runtime of its own. Ends when this is dropped.
+pub struct Simulator {
+    addr: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Simulator {
+    /// Listens when this returns. Needs no runtime around it. Fails if the address cannot be had; the text names it.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let listener = listen(options.listen)?;
+        let addr = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new().name("simulator".into()).spawn(move || {
+            runtime.block_on(accept(listener, stopped));
+            // Cuts all connections.
+            drop(runtime);
+            let _ = end.send(());
+        })?;
+        Ok(Self { addr, stop, ended })
+    }
+
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops listening and cuts every connection. The port is free when this returns.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let _ = self.ended.await;
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(addr).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "the port is taken".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("the simulator cannot listen on `{addr}`: {why}"))
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn accept(listener: TcpListener, mut stopped: oneshot::Receiver<()>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "the simulator cannot use its socket"),
+    };
+    let state = Arc::new(Mutex::new(routes::State::default()));
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(tokio::spawn(connection::serve(stream, state.clone()))),
+            Err(error) => {
+                debug!(%error, "accept failed");
+                // Out of descriptors: they come back when connections end, which nothing here announces.
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    }
+}

@@ -176,21 +176,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Begins where an assignment starts. `recent` are the ids of the last records below, oldest first.
-    pub fn new(
-        policy: Policy,
-        offset: u64,
-        finished: FinishedSet,
-        recent: impl IntoIterator<Item = (Uuid, Generation)>,
-    ) -> Self {
-        let mut window = Window::new(WINDOW);
-        for (uuid, generation) in recent {
-            window.insert(uuid, generation);
-        }
+    /// Begins where an assignment starts.
+    pub fn new(policy: Policy, offset: u64, finished: FinishedSet) -> Self {
         Self {
             policy,
             progress: Progress::resume(offset, finished),
-            window,
+            window: Window::new(WINDOW),
             router_epoch: 0,
             entries: HashMap::new(),
             lanes: Lanes::default(),
@@ -199,6 +190,13 @@ impl Engine {
             draining: false,
             unacknowledged: 0,
             suppressed: 0,
+        }
+    }
+
+    /// Notes deliveries that passed before this assignment, oldest first: repeats of them are dropped too.
+    pub fn remember(&mut self, recent: impl IntoIterator<Item = (Uuid, Generation)>) {
+        for (uuid, generation) in recent {
+            self.window.insert(uuid, generation);
         }
     }
 

@@ -7,4 +7,4 @@ mod lanes;
 pub mod retry;
 mod window;
 
-pub use engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy};
+pub use engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy, WINDOW};

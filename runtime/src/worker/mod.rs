@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, Context, Handler};
 use chat4all_proto::progress::FinishedSet;
+use chat4all_storage::Log;
 use chat4all_storage::log::{Consumer as LogConsumer, Lease};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,8 @@ pub use in_order::InOrder;
 pub use inflow::{Inflow, Limits};
 pub use messages::{Drain, Enqueue};
 
-use crate::supervisor::Alive;
+use crate::Shutdown;
+use crate::supervisor::{self, Alive, Handle};
 
 /// An actor that works one partition off. It must keep the [`Alive`] of its [`Partition`] until it ends, and stop when
 /// [`Partition::gone`] is cancelled.
@@ -32,6 +34,20 @@ pub trait Worker: Actor<Context = Context<Self>> + Handler<Enqueue> + Handler<Dr
 
 /// Starts a worker for a partition, on whatever arbiter suits the role.
 pub type Factory<W> = Arc<dyn Fn(Partition) -> Addr<W> + Send + Sync>;
+
+/// Starts a supervised consumer on the current arbiter.
+pub fn start<W: Worker>(
+    log: &Arc<dyn Log>,
+    settings: Settings,
+    factory: Factory<W>,
+    shutdown: &Shutdown,
+) -> Handle<Consumer<W>> {
+    let (log, for_consumer) = (Arc::clone(log), shutdown.clone());
+    supervisor::supervise("consumer", shutdown.clone(), move |alive| {
+        let (log, factory) = (Arc::clone(&log), Arc::clone(&factory));
+        Consumer::new(log, settings.clone(), factory, for_consumer.clone(), alive).start()
+    })
+}
 
 /// One partition under one lease, as its worker gets it.
 pub struct Partition {

@@ -1,0 +1,61 @@
+//! Which path and method reach which call.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::Api;
+use crate::call::{Route, answer};
+use crate::error::Error;
+use crate::ops::{self, Ops, get_or_head};
+
+/// Mounts every call of the API.
+pub fn mount(config: &mut web::ServiceConfig, api: &Arc<Api>) {
+    resource(config, api, "/v1/messages/batch", "POST", [post(api, Route::Batch)]);
+    let messages = [post(api, Route::Send), read(api, Route::Messages, Api::messages)];
+    resource(config, api, "/v1/messages", "GET, HEAD, POST", messages);
+    resource(config, api, "/v1/messages/{id}", "GET, HEAD", [read(api, Route::Message, Api::message)]);
+    let conversation = [read(api, Route::Conversation, Api::conversation)];
+    resource(config, api, "/v1/conversations/{id}/messages", "GET, HEAD", conversation);
+    resource(config, api, "/v1/channels", "GET, HEAD", [read(api, Route::Channels, Api::channels)]);
+    resource(config, api, "/v1/cluster", "GET, HEAD", [read(api, Route::Cluster, Api::cluster)]);
+    let readiness: Arc<dyn ops::Readiness> = Arc::clone(api) as _;
+    ops::routes(config, &Ops { door: Arc::clone(&api.door), readiness });
+    ops::nothing_else(config, &api.door);
+}
+
+fn resource<const N: usize>(
+    config: &mut web::ServiceConfig,
+    api: &Arc<Api>,
+    path: &str,
+    allow: &'static str,
+    routes: [actix_web::Route; N],
+) {
+    let resource = routes.into_iter().fold(web::resource(path), actix_web::Resource::route);
+    config.service(ops::other_methods(resource, &api.door, allow));
+}
+
+fn post(api: &Arc<Api>, route: Route) -> actix_web::Route {
+    let api = Arc::clone(api);
+    web::post().to(move |request: HttpRequest, payload: web::Payload| {
+        let api = Arc::clone(&api);
+        async move {
+            answer(&api.door, route, &request, async |request_id| match route {
+                Route::Batch => api.batch(&request, payload, request_id).await,
+                _ => api.send(&request, payload).await,
+            })
+            .await
+        }
+    })
+}
+
+fn read<W>(api: &Arc<Api>, route: Route, work: W) -> actix_web::Route
+where
+    W: AsyncFn(&Api, &HttpRequest) -> Result<HttpResponse, Error> + Copy + 'static,
+{
+    let api = Arc::clone(api);
+    get_or_head().to(move |request: HttpRequest| {
+        let api = Arc::clone(&api);
+        async move { answer(&api.door, route, &request, async |_| work(&api, &request).await).await }
+    })
+}

@@ -1,0 +1,239 @@
+//! An engine with a hand-driven clock, for the tests of its rules.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy, retry};
+use chat4all_proto::envelope::{DeadLetter, V1};
+use chat4all_proto::outcome::{Outcome, Report};
+use chat4all_proto::progress::FinishedSet;
+use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, MessageId, Outbound, StatusEvent, Timestamp};
+use uuid::Uuid;
+
+const BEGIN: Timestamp = Timestamp::from_millis(1_795_300_000_000);
+
+/// One engine under test. The id of a delivery is 1,000 + its offset, unless given.
+pub struct Bench {
+    pub engine: Engine,
+    /// Taken by the next `restart` or `resume`.
+    pub policy: Policy,
+    /// From arrival to expiry, of what arrives next.
+    pub lifetime: Duration,
+    begin: Instant,
+    passed: Duration,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let policy = Policy {
+            retry: retry::Policy::default(),
+            accepted: DeliveryStatus::Delivered,
+            resend_ambiguous: true,
+            topic: "hook-outbound".into(),
+            partition: 3,
+        };
+        Self {
+            engine: Engine::new(policy.clone(), 0, FinishedSet::default(), []),
+            policy,
+            lifetime: Duration::from_secs(24 * 3_600),
+            begin: Instant::now(),
+            passed: Duration::ZERO,
+        }
+    }
+
+    /// A takeover from the engine's own commit, with no ids remembered.
+    pub fn restart(&mut self) {
+        let (watermark, metadata) = self.engine.commit();
+        let finished = FinishedSet::decode(&metadata, watermark).expect("the engine wrote it");
+        self.engine = Engine::new(self.policy.clone(), watermark, finished, []);
+    }
+
+    pub fn resume<const F: usize, const R: usize>(
+        &mut self,
+        offset: u64,
+        finished: [u64; F],
+        recent: [(u128, Generation); R],
+    ) {
+        let recent = recent.map(|(id, generation)| (Uuid::from_u128(id), generation));
+        self.engine = Engine::new(self.policy.clone(), offset, FinishedSet::from_offsets(finished), recent);
+    }
+
+    pub fn now(&self) -> Now {
+        Now { instant: self.begin + self.passed, wall: self.wall() }
+    }
+
+    pub fn wall(&self) -> Timestamp {
+        BEGIN.saturating_add(self.passed)
+    }
+
+    pub fn start_of_time(&self) -> Instant {
+        self.begin
+    }
+
+    pub fn feed(&mut self, event: Event) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let now = self.now();
+        self.engine.handle(event, now, &mut commands);
+        commands
+    }
+
+    /// Time passes, and the engine is told.
+    pub fn advance(&mut self, by: Duration) -> Vec<Command> {
+        self.passed += by;
+        self.feed(Event::Tick)
+    }
+
+    pub fn arrive(&mut self, offset: u64, conversation: &str) -> Vec<Command> {
+        self.arrive_to(offset, conversation, "http://x.test/")
+    }
+
+    pub fn arrive_to(&mut self, offset: u64, conversation: &str, target: &str) -> Vec<Command> {
+        let delivery = self.delivery(conversation, target, 1_000 + u128::from(offset), Generation(0), 1);
+        self.feed(Event::Arrived(Arrival { offset, delivery: Some(Arc::new(delivery)) }))
+    }
+
+    pub fn arrive_as(
+        &mut self,
+        offset: u64,
+        conversation: &str,
+        id: u128,
+        generation: Generation,
+        router_epoch: u64,
+    ) -> Vec<Command> {
+        let delivery = self.delivery(conversation, "http://x.test/", id, generation, router_epoch);
+        self.feed(Event::Arrived(Arrival { offset, delivery: Some(Arc::new(delivery)) }))
+    }
+
+    pub fn arrive_unreadable(&mut self, offset: u64) -> Vec<Command> {
+        self.feed(Event::Arrived(Arrival { offset, delivery: None }))
+    }
+
+    pub fn slots(&mut self, slots: usize) -> Vec<Command> {
+        self.feed(Event::Slots(slots))
+    }
+
+    /// The offsets whose attempts start with so many slots.
+    pub fn start(&mut self, slots: usize) -> Vec<u64> {
+        start_of(&self.slots(slots))
+    }
+
+    /// The one attempt that starts with one slot.
+    pub fn start_one(&mut self) -> Attempt {
+        let mut commands = self.slots(1);
+        match (commands.pop(), commands.is_empty()) {
+            (Some(Command::Start(attempt)), true) => attempt,
+            other => panic!("not one attempt: {other:?}"),
+        }
+    }
+
+    /// The number of the attempt that starts next for `offset`, if it is the next to start.
+    pub fn start_number(&mut self, offset: u64) -> Option<u32> {
+        self.slots(1).into_iter().find_map(|command| match command {
+            Command::Start(attempt) if attempt.offset == offset => Some(attempt.number),
+            _ => None,
+        })
+    }
+
+    pub fn finish(&mut self, offset: u64, report: Report) -> Vec<Command> {
+        self.finish_with(offset, report, 0.5)
+    }
+
+    pub fn finish_with(&mut self, offset: u64, report: Report, jitter: f64) -> Vec<Command> {
+        let took = Duration::from_millis(5);
+        self.feed(Event::Finished(Finished { offset, report, took, jitter: retry::Unit::new(jitter) }))
+    }
+
+    /// The provider takes it and the log acknowledges the end.
+    pub fn deliver(&mut self, offset: u64) -> Vec<Command> {
+        let mut commands = self.finish(offset, took());
+        commands.extend(self.feed(Event::Published { offset }));
+        commands
+    }
+
+    fn delivery(
+        &self,
+        conversation: &str,
+        target: &str,
+        id: u128,
+        generation: Generation,
+        router_epoch: u64,
+    ) -> Outbound {
+        Outbound {
+            v: V1,
+            tenant: Default::default(),
+            delivery_id: DeliveryId::from_uuid(Uuid::from_u128(id)),
+            generation,
+            router_epoch,
+            message_id: MessageId::from_uuid(Uuid::from_u128(id)),
+            conversation_id: conversation.parse().expect("a conversation"),
+            to: format!("hook:{target}").parse().expect("an address"),
+            content: Content::Text { text: "hi".into() },
+            metadata: Default::default(),
+            accepted_at: self.wall(),
+            expires_at: self.wall().saturating_add(self.lifetime),
+        }
+    }
+}
+
+pub fn said(outcome: Outcome, code: Option<&str>) -> Report {
+    Report { outcome, code: code.map(str::to_owned), detail: None }
+}
+
+pub fn took() -> Report {
+    said(Outcome::Accepted { provider_id: None }, Some("200"))
+}
+
+pub fn transient() -> Report {
+    said(Outcome::Transient { after: None }, Some("500"))
+}
+
+pub fn ambiguous() -> Report {
+    said(Outcome::Ambiguous, None)
+}
+
+pub fn throttled(after: Option<Duration>) -> Report {
+    said(Outcome::Throttled { after }, Some("429"))
+}
+
+pub fn start_of(commands: &[Command]) -> Vec<u64> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Start(attempt) => Some(attempt.offset),
+            _ => None,
+        })
+        .collect()
+}
+
+pub fn finishes_of(commands: &[Command]) -> Vec<u64> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Finish { offset } => Some(*offset),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The one event that is published.
+pub fn event_of(commands: &[Command]) -> &StatusEvent {
+    match commands {
+        [Command::Publish { event, .. }] => event,
+        other => panic!("not one event: {other:?}"),
+    }
+}
+
+pub fn letter_of(commands: &[Command]) -> Option<&DeadLetter> {
+    commands.iter().find_map(|command| match command {
+        Command::Publish { dead_letter, .. } => dead_letter.as_deref(),
+        _ => None,
+    })
+}
+
+/// The offset and status of a published end.
+pub fn end_of(command: &Command) -> Option<(u64, DeliveryStatus)> {
+    match command {
+        Command::Publish { offset, event, ends: true, .. } => Some((*offset, event.status)),
+        _ => None,
+    }
+}

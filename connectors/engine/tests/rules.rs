@@ -1,0 +1,430 @@
+//! Every rule of the engine, one test a sentence. Time and jitter are given; nothing here waits.
+
+mod bench;
+
+use std::time::Duration;
+
+use bench::{Bench, ambiguous, said, start_of, throttled, took, transient};
+use chat4all_engine::{Command, Event, retry};
+use chat4all_proto::envelope::{OutcomeKind, Reason};
+use chat4all_proto::outcome::Outcome;
+use chat4all_proto::progress::{FinishedSet, SPAN_MAX};
+use chat4all_proto::{DeliveryStatus, Generation};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn messages_of_one_lane_go_one_after_the_other() {
+    let mut bench = Bench::new();
+    for offset in 0..3 {
+        bench.arrive(offset, "a");
+    }
+    assert_eq!(bench.start(10), [0]);
+    assert_eq!(bench.start(10), [], "its lane is busy");
+    bench.finish(0, took());
+    assert_eq!(bench.start(10), [1], "the next goes before the log has the first one's end");
+    bench.finish(1, took());
+    assert_eq!(bench.start(10), [2]);
+}
+
+#[test]
+fn other_lanes_go_on_while_one_waits() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.arrive(1, "b");
+    bench.arrive(2, "a");
+    bench.arrive(3, "b");
+    assert_eq!(bench.start(10), [0, 1]);
+    bench.finish(0, transient());
+    bench.finish(1, took());
+    assert_eq!(bench.start(10), [3], "the retrying lane holds nobody else");
+    assert_eq!(bench.engine.waiting(), 1);
+}
+
+#[test]
+fn one_conversation_to_two_addresses_is_two_lanes() {
+    let mut bench = Bench::new();
+    bench.arrive_to(0, "a", "one");
+    bench.arrive_to(1, "a", "two");
+    assert_eq!(bench.start(10), [0, 1]);
+}
+
+#[test]
+fn no_more_attempts_start_than_there_are_slots() {
+    let mut bench = Bench::new();
+    for offset in 0..5 {
+        bench.arrive(offset, &format!("lane {offset}"));
+    }
+    assert_eq!(bench.start(2), [0, 1]);
+    assert_eq!(bench.engine.ready(), 3);
+    assert_eq!(bench.engine.in_flight(), 2);
+    assert_eq!(bench.start(0), []);
+    assert_eq!(bench.start(3), [2, 3, 4]);
+}
+
+#[test]
+fn a_retry_waits_its_step_times_the_jitter_given_and_keeps_the_lane() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.arrive(1, "a");
+    for (number, step_seconds) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
+        let attempt = bench.start_one();
+        assert_eq!((attempt.offset, attempt.number), (0, number));
+        let commands = bench.finish_with(0, transient(), 0.5);
+        let event = bench::event_of(&commands);
+        assert_eq!(event.status, DeliveryStatus::Retrying);
+        assert_eq!(event.attempt.as_ref().map(|attempt| attempt.number), Some(number));
+        let wait = SECOND * step_seconds / 2;
+        assert_eq!(event.retry_at, Some(bench.wall().saturating_add(wait)));
+        bench.advance(wait - MS);
+        assert_eq!(bench.start(10), [], "not before its time");
+        bench.advance(MS);
+    }
+    assert_eq!(bench.start_one().number, 5);
+    let commands = bench.finish(0, transient());
+    assert_eq!(bench::event_of(&commands).status, DeliveryStatus::Failed);
+    assert_eq!(bench.start(10), [1], "the lane goes on after the dead letter");
+}
+
+#[test]
+fn the_last_failure_makes_a_dead_letter_that_can_be_replayed() {
+    let mut bench = Bench::new();
+    bench.policy.retry = retry::Policy { attempts_max: 1, backoff: vec![SECOND] };
+    bench.restart();
+    bench.arrive(7, "a");
+    bench.start_one();
+    let commands = bench.finish(7, said(Outcome::Transient { after: None }, Some("503")));
+    let [Command::Publish { offset: 7, event, dead_letter: Some(letter), ends: true }] = commands.as_slice() else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(event.reason, Some(Reason::AttemptsExhausted));
+    assert_eq!((letter.reason, letter.attempts, letter.code.as_deref()), (Reason::AttemptsExhausted, 1, Some("503")));
+    assert_eq!((letter.source.topic.as_str(), letter.source.partition, letter.source.offset), ("hook-outbound", 3, 7));
+    assert_eq!(letter.delivery.delivery_id, event.delivery_id);
+}
+
+#[test]
+fn a_recipient_that_is_gone_and_a_refused_message_fail_at_once() {
+    for (outcome, reason) in
+        [(Outcome::RecipientGone, Reason::RecipientGone), (Outcome::MessageRejected, Reason::MessageRejected)]
+    {
+        let mut bench = Bench::new();
+        bench.arrive(0, "a");
+        bench.start_one();
+        let commands = bench.finish(0, said(outcome, None));
+        let event = bench::event_of(&commands);
+        assert_eq!((event.status, event.reason), (DeliveryStatus::Failed, Some(reason)));
+        assert!(bench::letter_of(&commands).is_some());
+    }
+}
+
+#[test]
+fn throttled_and_account_problems_burn_nothing_however_often() {
+    for outcome in [Outcome::Throttled { after: None }, Outcome::AccountProblem] {
+        let mut bench = Bench::new();
+        bench.arrive(0, "a");
+        for call in 1..=50 {
+            assert_eq!(bench.start_one().number, call);
+            let commands = bench.finish(0, said(outcome.clone(), None));
+            assert_eq!(bench::event_of(&commands).status, DeliveryStatus::Retrying);
+            bench.advance(retry::OWN_WAIT_MAX);
+        }
+        for _ in 1..5 {
+            bench.start_one();
+            assert_eq!(bench::event_of(&bench.finish(0, transient())).status, DeliveryStatus::Retrying);
+            bench.advance(8 * SECOND);
+        }
+        bench.start_one();
+        assert_eq!(bench::event_of(&bench.finish(0, transient())).status, DeliveryStatus::Failed, "the fifth that counts");
+    }
+}
+
+#[test]
+fn a_throttled_lane_waits_as_long_as_asked_up_to_an_hour() {
+    for (asked, waits) in [(3 * SECOND, 3 * SECOND), (7_200 * SECOND, 3_600 * SECOND)] {
+        let mut bench = Bench::new();
+        bench.arrive(0, "a");
+        bench.start_one();
+        bench.finish_with(0, throttled(Some(asked)), 0.0);
+        bench.advance(waits - MS);
+        assert_eq!(bench.start(1), []);
+        bench.advance(MS);
+        assert_eq!(bench.start(1), [0]);
+    }
+}
+
+#[test]
+fn expiry_is_checked_before_each_attempt() {
+    let mut bench = Bench::new();
+    bench.lifetime = 10 * SECOND;
+    bench.arrive(0, "a");
+    bench.arrive(1, "a");
+    bench.advance(10 * SECOND);
+    let commands = bench.slots(5);
+    assert_eq!(start_of(&commands), [], "neither is tried");
+    let ends: Vec<_> = commands.iter().filter_map(bench::end_of).collect();
+    assert_eq!(ends, [(0, DeliveryStatus::Expired), (1, DeliveryStatus::Expired)]);
+    assert!(bench::letter_of(&commands).is_none(), "expired is no dead letter");
+}
+
+#[test]
+fn an_expired_message_takes_no_slot_from_another() {
+    let mut bench = Bench::new();
+    bench.lifetime = SECOND;
+    bench.arrive(0, "a");
+    bench.lifetime = 60 * SECOND;
+    bench.arrive(1, "b");
+    bench.advance(2 * SECOND);
+    assert_eq!(bench.start(1), [1]);
+}
+
+#[test]
+fn a_retry_that_would_come_too_late_ends_at_the_expiry() {
+    let mut bench = Bench::new();
+    bench.lifetime = 5 * SECOND;
+    bench.arrive(0, "a");
+    bench.start_one();
+    bench.finish(0, throttled(Some(600 * SECOND)));
+    assert_eq!(bench.engine.next_wake(), Some(bench.start_of_time() + 500 * MS), "to look for slow attempts");
+    bench.advance(SECOND);
+    assert_eq!(bench.engine.next_wake(), Some(bench.start_of_time() + 5 * SECOND));
+    bench.advance(4 * SECOND);
+    let commands = bench.slots(1);
+    assert_eq!(commands.iter().filter_map(bench::end_of).collect::<Vec<_>>(), [(0, DeliveryStatus::Expired)]);
+}
+
+#[test]
+fn a_lost_answer_is_sent_again_only_where_the_policy_says_so() {
+    let mut bench = Bench::new();
+    bench.policy.resend_ambiguous = false;
+    bench.restart();
+    bench.arrive(0, "a");
+    bench.start_one();
+    let commands = bench.finish(0, ambiguous());
+    assert_eq!(commands.iter().filter_map(bench::end_of).collect::<Vec<_>>(), [(0, DeliveryStatus::Unknown)]);
+    assert!(bench::letter_of(&commands).is_none());
+
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    for number in 1..=5 {
+        assert_eq!(bench.start_one().number, number);
+        bench.finish(0, ambiguous());
+        bench.advance(8 * SECOND);
+    }
+    assert_eq!(bench.start(1), [], "a lost answer counts as an attempt");
+}
+
+#[test]
+fn what_the_provider_took_ends_as_the_channel_says() {
+    for status in [DeliveryStatus::Sent, DeliveryStatus::Delivered] {
+        let mut bench = Bench::new();
+        bench.policy.accepted = status;
+        bench.restart();
+        bench.arrive(0, "a");
+        bench.start_one();
+        let commands = bench.finish(0, said(Outcome::Accepted { provider_id: Some("p1".into()) }, Some("200")));
+        let event = bench::event_of(&commands);
+        assert_eq!((event.status, event.provider_id.as_deref()), (status, Some("p1")));
+        let attempt = event.attempt.as_ref().expect("an end names its attempt");
+        assert_eq!((attempt.outcome, attempt.code.as_deref()), (OutcomeKind::Accepted, Some("200")));
+    }
+}
+
+#[test]
+fn an_offset_is_finished_only_when_the_log_has_its_end() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.start_one();
+    let commands = bench.finish(0, took());
+    assert!(!commands.iter().any(|command| matches!(command, Command::Finish { .. })));
+    assert_eq!(bench.engine.commit(), (0, String::new()));
+    assert!(!bench.engine.is_quiet());
+    let commands = bench.feed(Event::Published { offset: 0 });
+    assert!(matches!(commands.as_slice(), [Command::Finish { offset: 0 }]));
+    assert_eq!(bench.engine.commit(), (1, String::new()));
+    assert!(bench.engine.is_quiet());
+}
+
+#[test]
+fn the_commit_names_what_is_finished_above_the_watermark() {
+    let mut bench = Bench::new();
+    for (offset, lane) in [(4, "a"), (6, "b"), (9, "c")] {
+        bench.arrive(offset, lane);
+    }
+    bench.start(3);
+    bench.deliver(6);
+    let (watermark, metadata) = bench.engine.commit();
+    let finished = FinishedSet::decode(&metadata, watermark).unwrap();
+    assert_eq!((watermark, finished), (4, FinishedSet::from_offsets([6])));
+    bench.deliver(4);
+    assert_eq!(bench.engine.commit().0, 9);
+}
+
+#[test]
+fn a_takeover_does_again_exactly_what_was_not_finished() {
+    let mut bench = Bench::new();
+    for (offset, lane) in [(0, "a"), (1, "b"), (2, "a"), (3, "c")] {
+        bench.arrive(offset, lane);
+    }
+    bench.start(10);
+    bench.deliver(1);
+    bench.restart();
+    for (offset, lane, finished) in [(0, "a", &[][..]), (1, "b", &[1]), (2, "a", &[]), (3, "c", &[])] {
+        assert_eq!(bench::finishes_of(&bench.arrive(offset, lane)), finished);
+    }
+    assert_eq!(bench.start(10), [0, 3]);
+    assert_eq!(bench.start_number(0), None, "2 waits behind 0");
+}
+
+#[test]
+fn an_exact_repeat_is_dropped_and_a_replay_is_not() {
+    let mut bench = Bench::new();
+    bench.arrive_as(0, "a", 100, Generation(0), 1);
+    let commands = bench.arrive_as(1, "a", 100, Generation(0), 1);
+    assert_eq!(bench::finishes_of(&commands), [1]);
+    assert_eq!(bench.engine.suppressed(), 1);
+    bench.arrive_as(2, "a", 100, Generation(1), 1);
+    assert_eq!(bench.start(10), [0]);
+    bench.deliver(0);
+    assert_eq!(bench.start(10), [2]);
+}
+
+#[test]
+fn a_repeat_of_what_a_former_holder_finished_is_dropped_too() {
+    let mut bench = Bench::new();
+    bench.resume(50, [52], [(100, Generation(0))]);
+    assert_eq!(bench::finishes_of(&bench.arrive_as(50, "a", 100, Generation(0), 1)), [50], "below the watermark");
+    assert_eq!(bench::finishes_of(&bench.arrive_as(52, "a", 101, Generation(0), 1)), [52], "in the finished set");
+    assert_eq!(bench::finishes_of(&bench.arrive_as(53, "a", 101, Generation(0), 2)), [53], "its repeat");
+    assert_eq!(bench.start(10), []);
+    assert_eq!(bench.engine.commit().0, 54);
+}
+
+#[test]
+fn records_of_a_router_that_lost_its_partition_are_dropped() {
+    let mut bench = Bench::new();
+    bench.arrive_as(0, "a", 1, Generation(0), 5);
+    bench.arrive_as(1, "b", 2, Generation(0), 6);
+    let outdated = bench.arrive_as(2, "c", 3, Generation(0), 5);
+    assert_eq!(bench::finishes_of(&outdated), [2]);
+    bench.arrive_as(3, "c", 3, Generation(0), 6);
+    assert_eq!(bench.start(10), [0, 1, 3], "what its successor routes again is no repeat");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_passed_over() {
+    let mut bench = Bench::new();
+    let commands = bench.arrive_unreadable(0);
+    assert_eq!(bench::finishes_of(&commands), [0]);
+    assert_eq!(bench.engine.commit().0, 1);
+}
+
+#[test]
+fn an_offset_that_came_before_is_not_worked_on_twice() {
+    let mut bench = Bench::new();
+    bench.arrive(5, "a");
+    let commands = bench.arrive(5, "a");
+    assert_eq!(bench::finishes_of(&commands), [5], "the second copy takes no room");
+    assert_eq!(bench.start(10), [5]);
+    assert_eq!(bench.engine.commit().0, 5, "and the first is still unfinished");
+}
+
+#[test]
+fn the_partition_is_held_before_the_span_is_used_up_and_flows_again() {
+    let mut bench = Bench::new();
+    let mut held_at = None;
+    for offset in 0..SPAN_MAX {
+        let commands = bench.arrive(offset, &format!("lane {offset}"));
+        if commands.iter().any(|command| matches!(command, Command::Hold(true))) {
+            held_at = Some(offset);
+            break;
+        }
+    }
+    let held_at = held_at.expect("it is held");
+    assert!(held_at >= SPAN_MAX / 2 && held_at < SPAN_MAX - 1_000, "{held_at}: room for what is on its way");
+    bench.start(1);
+    let commands = bench.deliver(0);
+    assert!(commands.iter().any(|command| matches!(command, Command::Hold(false))), "{commands:?}");
+}
+
+#[test]
+fn after_drain_nothing_starts_and_what_is_under_way_ends() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.arrive(1, "a");
+    bench.arrive(2, "b");
+    bench.start(2);
+    bench.feed(Event::Drain);
+    assert!(!bench.engine.is_quiet());
+    bench.arrive(3, "c");
+    assert_eq!((bench.engine.ready(), bench.start(10)), (0, vec![]));
+    bench.deliver(0);
+    bench.finish(2, transient());
+    assert!(bench.engine.is_quiet());
+    bench.advance(60 * SECOND);
+    assert_eq!(bench.start(10), [], "no retry either");
+    assert_eq!(bench.engine.next_wake(), None);
+    assert_eq!(bench.engine.commit().0, 1);
+}
+
+#[test]
+fn an_attempt_shows_as_sending_once_it_takes_half_a_second() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.arrive(1, "b");
+    bench.start(2);
+    bench.deliver(1);
+    bench.advance(499 * MS);
+    assert!(bench.feed(Event::Tick).is_empty());
+    assert_eq!(bench.engine.next_wake(), Some(bench.start_of_time() + 500 * MS));
+    let commands = bench.advance(MS);
+    let event = bench::event_of(&commands);
+    assert_eq!((event.status, event.attempt.is_none()), (DeliveryStatus::Sending, true));
+    assert!(bench.advance(SECOND).is_empty(), "once an attempt, and not for the one that ended");
+}
+
+#[test]
+fn a_second_attempt_is_not_called_slow_because_of_the_first() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.start_one();
+    bench.advance(100 * MS);
+    bench.finish_with(0, transient(), 0.0);
+    bench.feed(Event::Tick);
+    assert_eq!(bench.start(1), [0]);
+    assert!(bench.advance(450 * MS).is_empty());
+    assert_eq!(bench::event_of(&bench.advance(50 * MS)).status, DeliveryStatus::Sending);
+}
+
+#[test]
+fn an_abandoned_attempt_is_made_again_uncounted_and_first_in_its_lane() {
+    let mut bench = Bench::new();
+    bench.policy.retry.attempts_max = 1;
+    bench.restart();
+    bench.arrive(0, "a");
+    bench.arrive(1, "a");
+    for call in 1..=20 {
+        let attempt = bench.start_one();
+        assert_eq!((attempt.offset, attempt.number), (0, call));
+        assert!(bench.feed(Event::Abandoned { offset: 0 }).is_empty());
+        assert_eq!(bench.engine.in_flight(), 0);
+        bench.advance(SECOND);
+    }
+    bench.start_one();
+    bench.deliver(0);
+    assert_eq!(bench.start(1), [1]);
+}
+
+#[test]
+fn an_answer_nobody_waits_for_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.arrive(1, "b");
+    assert!(bench.finish(0, took()).is_empty(), "not started");
+    assert!(bench.feed(Event::Abandoned { offset: 7 }).is_empty(), "not known");
+    bench.start(2);
+    bench.deliver(0);
+    assert!(bench.finish(0, transient()).is_empty(), "ended");
+    assert_eq!(bench.engine.in_flight(), 1);
+}

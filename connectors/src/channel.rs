@@ -1,0 +1,64 @@
+//! The actor that calls one channel's provider.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler};
+use chat4all_channels::{Channel as Provider, Unfit};
+use chat4all_proto::outcome::{Outcome, Report};
+use chat4all_runtime::clock;
+use chat4all_runtime::supervisor::Alive;
+
+use crate::http::Client;
+use crate::messages::{Answered, Deliver, Pending};
+
+/// Makes attempts from one arbiter. Owns its HTTP client; asks nobody. Ends with its last address.
+/// Invariant: attempts in flight never exceed the slots, since each attempt holds one.
+pub struct Channel {
+    provider: Arc<dyn Provider>,
+    client: Rc<Client>,
+    _alive: Alive,
+}
+
+impl Channel {
+    pub fn new(provider: Arc<dyn Provider>, client: Client, alive: Alive) -> Self {
+        Self { provider, client: Rc::new(client), _alive: alive }
+    }
+}
+
+impl Actor for Channel {
+    type Context = Context<Self>;
+}
+
+impl Handler<Deliver> for Channel {
+    type Result = ();
+
+    fn handle(&mut self, Deliver { attempts }: Deliver, _: &mut Self::Context) {
+        fail::fail_point!("connectors::channel");
+        for pending in attempts {
+            actix::spawn(attempt(pending, Arc::clone(&self.provider), Rc::clone(&self.client)));
+        }
+    }
+}
+
+async fn attempt(pending: Pending, provider: Arc<dyn Provider>, client: Rc<Client>) {
+    let gone = pending.gone.clone();
+    let started = clock::instant();
+    let report = tokio::select! {
+        report = call(&pending, &*provider, &client) => report,
+        () = gone.cancelled() => return,
+    };
+    pending.settle(Answered { report, took: started.elapsed() });
+}
+
+async fn call(pending: &Pending, provider: &dyn Provider, client: &Client) -> Report {
+    match provider.request(&pending.attempt.delivery, clock::now()) {
+        Ok(request) => provider.report(&client.call(request).await, clock::now()),
+        Err(unfit) => refused(unfit),
+    }
+}
+
+/// Accepted under an earlier configuration, and now against the channel's rules.
+fn refused(unfit: Unfit) -> Report {
+    Report { outcome: Outcome::MessageRejected, code: Some("unfit".to_owned()), detail: Some(unfit.detail) }
+}

@@ -1,0 +1,149 @@
+//! Series of one channel's deliveries.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use chat4all_engine::Command;
+use chat4all_proto::envelope::OutcomeKind;
+use chat4all_proto::{ChannelName, DeliveryStatus, StatusEvent};
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_histogram_vec,
+    register_int_counter_vec, register_int_gauge_vec,
+};
+
+const ONCE: &str = "the name is registered once";
+
+static DELIVERIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_deliveries_total", "Deliveries that ended.", &["channel", "outcome"]).expect(ONCE)
+});
+static ATTEMPTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_delivery_attempts_total", "Calls of a provider.", &["channel", "outcome"])
+        .expect(ONCE)
+});
+static REQUEST_DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
+    register_histogram_vec!(
+        "chat4all_provider_request_duration_seconds",
+        "How long a provider took to answer.",
+        &["channel"]
+    )
+    .expect(ONCE)
+});
+static LATENCY: LazyLock<HistogramVec> = LazyLock::new(|| {
+    register_histogram_vec!(
+        "chat4all_delivery_latency_seconds",
+        "From acceptance to the provider's acceptance.",
+        &["channel"],
+        vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0]
+    )
+    .expect(ONCE)
+});
+static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_retries_total", "Attempts that are followed by another.", &["channel"])
+        .expect(ONCE)
+});
+static DEAD_LETTERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_dead_letters_total", "Deliveries that failed for good.", &["channel", "reason"])
+        .expect(ONCE)
+});
+static SUPPRESSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_duplicates_suppressed_total",
+        "Exact repeats on the outbound topic that were dropped.",
+        &["channel"]
+    )
+    .expect(ONCE)
+});
+static RESENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_deliveries_resent_total",
+        "Attempts made though an earlier one may have been taken.",
+        &["channel", "reason"]
+    )
+    .expect(ONCE)
+});
+static LANES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!("chat4all_lanes", "Lanes by what their head does.", &["channel", "state"]).expect(ONCE)
+});
+
+/// The series of one channel, looked up once.
+pub struct Series {
+    channel: ChannelName,
+    request_duration: Histogram,
+    latency: Histogram,
+    accepted: IntCounter,
+    retries: IntCounter,
+    suppressed: IntCounter,
+    lanes: [IntGauge; 3],
+    lanes_last: [i64; 3],
+}
+
+impl Series {
+    pub fn of(channel: &ChannelName) -> Self {
+        let name = channel.as_str();
+        Self {
+            channel: channel.clone(),
+            request_duration: REQUEST_DURATION.with_label_values(&[name]),
+            latency: LATENCY.with_label_values(&[name]),
+            accepted: ATTEMPTS.with_label_values(&[name, OutcomeKind::Accepted.as_str()]),
+            retries: RETRIES.with_label_values(&[name]),
+            suppressed: SUPPRESSED.with_label_values(&[name]),
+            lanes: ["ready", "in_flight", "waiting"].map(|state| LANES.with_label_values(&[name, state])),
+            lanes_last: [0; 3],
+        }
+    }
+
+    pub fn record_attempt(&self, outcome: OutcomeKind, took: Duration) {
+        self.request_duration.observe(took.as_secs_f64());
+        match outcome {
+            OutcomeKind::Accepted => self.accepted.inc(),
+            other => ATTEMPTS.with_label_values(&[self.channel.as_str(), other.as_str()]).inc(),
+        }
+        if outcome == OutcomeKind::Ambiguous {
+            self.record_resent("ambiguous");
+        }
+    }
+
+    /// An attempt will be made again though this one may have been taken.
+    pub fn record_resent(&self, reason: &str) {
+        RESENT.with_label_values(&[self.channel.as_str(), reason]).inc();
+    }
+
+    /// Counts what a command says about a delivery.
+    pub fn record_command(&self, command: &Command) {
+        let Command::Publish { event, dead_letter, ends, .. } = command else { return };
+        if let Some(letter) = dead_letter {
+            DEAD_LETTERS.with_label_values(&[self.channel.as_str(), letter.reason.as_str()]).inc();
+        }
+        if *ends {
+            self.record_end(event);
+        } else if event.status == DeliveryStatus::Retrying {
+            self.retries.inc();
+        }
+    }
+
+    fn record_end(&self, event: &StatusEvent) {
+        DELIVERIES.with_label_values(&[self.channel.as_str(), event.status.as_str()]).inc();
+        if matches!(event.status, DeliveryStatus::Sent | DeliveryStatus::Delivered) {
+            self.latency.observe(event.at.saturating_since(event.accepted_at).as_secs_f64());
+        }
+    }
+
+    pub fn record_suppressed(&self, count: u64) {
+        self.suppressed.inc_by(count);
+    }
+
+    /// Ready, in flight, waiting: of one partition. The gauges sum over all.
+    pub fn record_lanes(&mut self, counts: [usize; 3]) {
+        for ((gauge, last), count) in self.lanes.iter().zip(&mut self.lanes_last).zip(counts) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            gauge.add(count - *last);
+            *last = count;
+        }
+    }
+}
+
+impl Drop for Series {
+    fn drop(&mut self) {
+        self.record_lanes([0; 3]);
+    }
+}

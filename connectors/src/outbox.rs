@@ -1,0 +1,91 @@
+//! What a partition has to say to the log: statuses and dead letters, appended one batch at a time in the order they
+//! came about. An end counts as published only when the log has acknowledged it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chat4all_proto::{DeadLetter, Key, StatusEvent, Topic};
+use chat4all_storage::log::{AppendError, Appended, Consumer, Lease, NewRecord, RecordId};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+/// Most records of one append.
+const BATCH_MAX: usize = 1_000;
+
+/// Owns what is not yet acknowledged.
+pub struct Outbox {
+    consumer: Arc<dyn Consumer>,
+    lease: Lease,
+    records: Vec<NewRecord>,
+    /// Offsets whose end is among `records`.
+    ends: Vec<u64>,
+    under_way: Option<(Vec<NewRecord>, Vec<u64>)>,
+}
+
+/// What a flush came to.
+pub enum Flushed {
+    /// The ends of these offsets are on the log.
+    Written(Vec<u64>),
+    /// Nothing is lost: flush again after a pause.
+    Later(String),
+    Fenced,
+}
+
+impl Outbox {
+    pub fn new(consumer: Arc<dyn Consumer>, lease: Lease) -> Self {
+        Self { consumer, lease, records: Vec::new(), ends: Vec::new(), under_way: None }
+    }
+
+    pub fn push(&mut self, offset: u64, event: &StatusEvent, dead_letter: Option<&DeadLetter>, ends: bool) {
+        let id = RecordId { uuid: event.delivery_id.as_uuid(), generation: event.generation };
+        if let Some(letter) = dead_letter {
+            self.records.push(record(Topic::DeadLetters, letter.key(), id, letter));
+        }
+        self.records.push(record(Topic::StatusUpdates, event.key(), id, event));
+        if ends {
+            self.ends.push(offset);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.under_way.is_none()
+    }
+
+    /// The next append, if there is something to append and none under way. Its result goes to [`Self::flushed`].
+    pub fn flush(&mut self) -> Option<BoxFuture<'static, Result<Vec<Appended>, AppendError>>> {
+        if self.under_way.is_some() || self.records.is_empty() {
+            return None;
+        }
+        // Everything that came about together goes together; what is too much for one append was long in coming.
+        let records = std::mem::take(&mut self.records);
+        let (consumer, lease, batch) = (Arc::clone(&self.consumer), self.lease.clone(), records.clone());
+        self.under_way = Some((records, std::mem::take(&mut self.ends)));
+        Some(Box::pin(async move {
+            let mut appended = Vec::with_capacity(batch.len());
+            for part in batch.chunks(BATCH_MAX) {
+                appended.extend(consumer.append(&lease, part.to_vec()).await?);
+            }
+            Ok(appended)
+        }))
+    }
+
+    pub fn flushed(&mut self, result: Result<Vec<Appended>, AppendError>) -> Flushed {
+        let (mut records, mut ends) = self.under_way.take().expect("a result follows a flush");
+        match result {
+            Ok(_) => Flushed::Written(ends),
+            Err(AppendError::Fenced) => Flushed::Fenced,
+            // Writing a status or a dead letter twice is harmless.
+            Err(error @ (AppendError::Unavailable(_) | AppendError::Unknown(_) | AppendError::Refused(_))) => {
+                records.append(&mut self.records);
+                ends.append(&mut self.ends);
+                (self.records, self.ends) = (records, ends);
+                Flushed::Later(error.to_string())
+            }
+        }
+    }
+}
+
+fn record(topic: Topic, key: Key, id: RecordId, envelope: &impl Serialize) -> NewRecord {
+    let value = Bytes::from(serde_json::to_vec(envelope).expect("an envelope is plain data"));
+    NewRecord { topic, key, id, value, traceparent: None, once: None }
+}

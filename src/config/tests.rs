@@ -1,0 +1,222 @@
+//! The configuration as users meet it: what is taken, what is refused and how the refusal reads.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const SECRET: &str = "canary-7f3a-secret";
+const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A folder with `chat4all.toml` and an environment.
+struct Case {
+    folder: TempDir,
+    sources: Sources,
+}
+
+fn case(file: &str, env: &[(&str, &str)]) -> Case {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("chat4all.toml"), file).unwrap();
+    let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let sources = Sources { file: None, folder: folder.path().to_owned(), env, overrides: vec![] };
+    Case { folder, sources }
+}
+
+fn loaded(file: &str, env: &[(&str, &str)]) -> Config {
+    case(file, env).sources.load().unwrap_or_else(|error| panic!("{file} {env:?}: {error}"))
+}
+
+/// `words` must all stand in the refusal; a planted secret never does.
+fn check_refused(file: &str, env: &[(&str, &str)], words: &[&str]) {
+    let error = case(file, env).sources.load().expect_err(file);
+    for text in [error.to_string(), format!("{error:?}")] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    for word in words {
+        assert!(error.to_string().contains(word), "`{word}` is missing in: {error}");
+    }
+}
+
+#[test]
+fn without_anything_the_defaults_hold_and_every_kind_has_a_channel() {
+    let config = loaded("", &[]);
+    assert_eq!(config.api.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.log, Engine::Embedded("./data".into()));
+    assert!(config.channels_by_default);
+    let names: Vec<_> = config.channels.keys().map(ChannelName::as_str).collect();
+    assert_eq!(names, ["webhook"]);
+    assert!(config.channels.values().all(|channel| channel.allow_private_targets));
+}
+
+#[test]
+fn a_configured_channel_takes_the_place_of_the_default_ones_and_is_careful() {
+    let config = loaded("[channels.hook]\nkind = \"webhook\"", &[]);
+    assert!(!config.channels_by_default);
+    let hook = &config.channels[&"hook".parse().unwrap()];
+    assert_eq!((hook.limits.in_flight, hook.retry.attempts, hook.allow_private_targets), (64, 5, false));
+    assert_eq!(hook.attempt_timeout, Duration::from_secs(15));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let mut case = case("partitions = 3\nlog_level = \"warn\"\nretention = \"200h\"", &[
+        ("CHAT4ALL_PARTITIONS", "4"),
+        ("CHAT4ALL_LOG_LEVEL", "debug"),
+        ("CHAT4ALL_API__LISTEN", "127.0.0.1:0"),
+        ("CHAT4ALL_CHANNELS__HOOK__KIND", "webhook"),
+        ("CHAT4ALL_CHANNELS__HOOK__ALLOW_PRIVATE_TARGETS", "true"),
+        ("CHAT4ALL_CHANNELS__HOOK__RETRY", "{ backoff = [\"5ms\"] }"),
+        ("CHAT4ALL_URL", "http://elsewhere"),
+        ("CHAT4ALL_API_KEY", SECRET),
+        ("OTHER", "x"),
+    ]);
+    case.sources.overrides.push(Override { flag: "--set", key: "partitions".into(), value: "5".into() });
+    let config = case.sources.load().unwrap();
+    assert_eq!((config.partitions, config.log_level.as_str()), (5, "debug"));
+    assert_eq!(config.retention, Duration::from_secs(200 * 3_600));
+    let hook = &config.channels[&"hook".parse().unwrap()];
+    assert!(hook.allow_private_targets);
+    assert_eq!((hook.retry.attempts, hook.retry.backoff.as_slice()), (5, &[Duration::from_millis(5)][..]));
+}
+
+#[test]
+fn a_refusal_names_the_key_and_where_it_was_set() {
+    let hook = |rest: &str| format!("[channels.hook]\nkind = \"webhook\"\n{rest}");
+    for (file, words) in [
+        ("lgo = 1", &["`lgo`", "chat4all.toml", "no such key", "log"][..]),
+        ("[api]\nlistn = \"x\"", &["`api.listn`", "chat4all.toml"]),
+        ("[api]\nlisten = \"localhost\"", &["`api.listen`", "`localhost`"]),
+        ("api = 1", &["`api`", "table"]),
+        ("partitions = \"many\"", &["`partitions`"]),
+        ("partitions = 0", &["`partitions`", "from 1 to"]),
+        ("retention = \"24h\"", &["`retention`", "192h"]),
+        ("commit_interval = \"soon\"", &["`commit_interval`", "`soon`", "250ms"]),
+        ("commit_interval = 50", &["`commit_interval`", "string"]),
+        ("[in_memory]\nbytes = \"lots\"", &["`in_memory.bytes`", "256KiB"]),
+        ("[in_memory]\nbytes = \"1KiB\"", &["`in_memory.bytes`", "1MiB"]),
+        ("log = \"kafka://h:9092\"", &["`log`", "not built in this version"]),
+        ("status = \"cassandra://h:9042/k\"", &["`status`", "not built in this version"]),
+        ("log = \"./data\"", &["`log`", "embedded:DIR"]),
+        ("log_level = \"a=b=c\"", &["`log_level`"]),
+        ("log_format = \"xml\"", &["`log_format`", "text, json"]),
+        ("[api]\nlisten = \"0.0.0.0:8080\"", &["`api.api_key`", "loopback"]),
+        ("[simulator]\nlisten = \"127.0.0.1:8080\"", &["`simulator.listen`", "chat4all.toml"]),
+        ("[channels.Hook]\nkind = \"webhook\"", &["channels.Hook", "not a channel name"]),
+        ("[channels.hook]", &["`channels.hook.kind`", "missing"]),
+        ("[channels.hook]\nkind = \"whatsapp\"", &["`channels.hook.kind`", "`whatsapp`", "`webhook`"]),
+        (&hook("limits = { per_second = 5 }"), &["`channels.hook.limits.per_second`", "not supported yet"]),
+        (&hook("breaker = { window = 10 }"), &["`channels.hook.breaker`", "not supported yet"]),
+        (&hook("attempt_timeout = \"16s\""), &["`channels.hook.attempt_timeout`", "15s"]),
+        (&hook("retry = { attempts = 0 }"), &["`channels.hook.retry.attempts`"]),
+        (&hook("retry = { backoff = [] }"), &["`channels.hook.retry.backoff`"]),
+        (&hook("retry = { backoff = [\"x\"] }"), &["`channels.hook.retry.backoff`", "`x`"]),
+        (&hook("signing_secret = \"canary-7f3a-secret\""), &["`channels.hook.signing_secret`", "whsec_"]),
+        ("log = \"embedded:a\"\nlog = ", &["chat4all.toml", "line 2"]),
+    ] {
+        check_refused(file, &[], words);
+    }
+    check_refused("", &[("CHAT4ALL_API__LISTN", "x")], &["`api.listn`", "`CHAT4ALL_API__LISTN`"]);
+    check_refused("", &[("CHAT4ALL_RETENTION", "1h")], &["`retention`", "`CHAT4ALL_RETENTION`"]);
+    check_refused("partitions = 6", &[("CHAT4ALL_PARTITIONS", "x")], &["`partitions`", "`CHAT4ALL_PARTITIONS`"]);
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let mut case = case("", &[]);
+    case.sources.file = Some(case.folder.path().join("other.toml"));
+    let error = case.sources.load().unwrap_err().to_string();
+    assert!(error.contains("other.toml"), "{error}");
+}
+
+#[test]
+fn secrets_come_from_text_file_or_environment() {
+    let value = |config: Config| {
+        use secrecy::ExposeSecret;
+        config.api.api_key.unwrap().value().expose_secret().to_owned()
+    };
+    assert_eq!(value(loaded(&format!("[api]\napi_key = \"{SECRET}\""), &[])), SECRET);
+    assert_eq!(value(loaded("[api]\napi_key = { env = \"KEY\" }", &[("KEY", SECRET)])), SECRET);
+    assert_eq!(value(loaded("", &[("CHAT4ALL_API__API_KEY", "0123")])), "0123");
+    let case = case("[api]\napi_key = { file = \"api.key\" }", &[]);
+    std::fs::write(case.folder.path().join("api.key"), format!("{SECRET}\n")).unwrap();
+    assert_eq!(value(case.sources.load().unwrap()), SECRET);
+}
+
+#[test]
+fn a_bad_secret_is_refused_without_being_repeated() {
+    check_refused("[api]\napi_key = { file = \"none\" }", &[], &["`api.api_key`", "none"]);
+    check_refused("[api]\napi_key = { env = \"NONE\" }", &[], &["`api.api_key`", "`NONE`"]);
+    check_refused("[api]\napi_key = \"\"", &[], &["`api.api_key`", "empty"]);
+    check_refused(&format!("[api]\napi_key = \"{SECRET} x\""), &[], &["`api.api_key`"]);
+    check_refused(&format!("[api]\napi_key = {{ value = \"{SECRET}\" }}"), &[], &["`api.api_key", "file"]);
+    check_refused(&format!("[api]\napi_key = [\"{SECRET}\"]"), &[], &["`api.api_key`"]);
+    check_refused(&format!("[api]\napi_key = \"{SECRET}"), &[], &["line 2"]);
+    check_refused("", &[("CHAT4ALL_API", SECRET)], &["`api`", "table"]);
+    check_refused("", &[("CHAT4ALL_LOG", SECRET)], &["`log`"]);
+    let mut case = case("", &[]);
+    case.sources.overrides.push(Override { flag: "--set", key: "api.api_key".into(), value: SECRET.into() });
+    let error = case.sources.load().unwrap_err().to_string();
+    assert!(error.contains("`--set`") && !error.contains(SECRET), "{error}");
+}
+
+#[test]
+fn what_is_printed_hides_secrets_and_can_be_loaded_again() {
+    let file = format!(
+        "[api]\napi_key = \"{SECRET}\"\n[channels.hook]\nkind = \"webhook\"\nsigning_secret = {{ env = \"SIGN\" }}"
+    );
+    let config = loaded(&file, &[("SIGN", SIGNING_SECRET)]);
+    for text in [toml(&config), json(&config), format!("{config:?}")] {
+        assert!(!text.contains(SECRET) && !text.contains(SIGNING_SECRET), "{text}");
+        assert!(text.contains("hidden") && text.contains("SIGN"), "{text}");
+    }
+    let again = loaded(&toml(&config), &[("SIGN", SIGNING_SECRET)]);
+    assert_eq!(toml(&again), toml(&config));
+}
+
+/// The default file with the keys that stand there as comments switched on.
+fn default_file_with_all_keys() -> String {
+    let lines = DEFAULT_FILE.lines().map(|line| {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let is_key = bare.starts_with("[channels") || bare.split_once(" = ").is_some_and(|(key, _)| is_word(key));
+        if is_key { bare } else { line }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+#[test]
+fn the_default_file_says_what_the_defaults_are() {
+    assert_eq!(toml(&loaded(DEFAULT_FILE, &[])), toml(&loaded("", &[])));
+}
+
+#[test]
+fn the_default_file_and_the_documentation_know_every_key() {
+    let case = case(&default_file_with_all_keys(), &[]);
+    for (name, secret) in [("api.key", SECRET), ("hook.secret", SIGNING_SECRET)] {
+        std::fs::write(case.folder.path().join(name), secret).unwrap();
+    }
+    let config = case.sources.load().unwrap();
+    let careful = loaded("[channels.hook]\nkind = \"webhook\"", &[]);
+    let hook = |config: &Config| format!("{:?}", config.channels[&"hook".parse().unwrap()].retry);
+    assert_eq!(hook(&config), hook(&careful));
+
+    let manual = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md"));
+    let manual = manual.expect("docs/CONFIGURATION.md is part of the repository");
+    for key in keys_of(&serde_json::to_value(&config).unwrap(), "") {
+        let key = key.replace("channels.hook.", "channels.NAME.");
+        assert!(manual.contains(&format!("`{key}`")), "docs/CONFIGURATION.md does not know `{key}`");
+    }
+}
+
+fn keys_of(value: &serde_json::Value, prefix: &str) -> Vec<String> {
+    match value {
+        serde_json::Value::Object(fields) if !fields.contains_key("file") => {
+            fields.iter().flat_map(|(name, value)| keys_of(value, &format!("{prefix}.{name}"))).collect()
+        }
+        _ => vec![prefix.trim_start_matches('.').to_owned()],
+    }
+}

@@ -1,0 +1,110 @@
+//! What a configuration must keep to as a whole. Runs before anything opens.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use chat4all_proto::envelope::EXPIRY_MAX;
+use secrecy::ExposeSecret;
+use tracing_subscriber::EnvFilter;
+
+use super::load::Invalid;
+use super::{Channel, Config};
+
+/// The log keeps records at least as long as a message may live, and a day more.
+pub const RETENTION_MIN: Duration = EXPIRY_MAX.saturating_add(Duration::from_secs(24 * 3_600));
+/// Shorter than the time in which a partition must be drained.
+pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(15);
+
+const SIGNING_SECRET_PREFIX: &str = "whsec_";
+
+/// The first thing wrong, by its key.
+pub(super) fn check(config: &Config) -> Result<(), Invalid> {
+    let seconds = Duration::from_secs;
+    log_level(config)?;
+    within("partitions", config.partitions, 1..=1_024)?;
+    if config.retention < RETENTION_MIN {
+        return refuse("retention", "must be at least `192h`: the longest expiry of a message, 7 days, and 24 hours");
+    }
+    within_time("commit_interval", config.commit_interval, Duration::from_millis(1)..=seconds(10))?;
+    within_time("session_timeout", config.session_timeout, seconds(1)..=seconds(3_600))?;
+    within("in_memory.records", config.in_memory.records, 1..=10_000_000)?;
+    if config.in_memory.bytes < 1 << 20 {
+        return refuse("in_memory.bytes", "must be at least `1MiB`, room for a few of the largest messages");
+    }
+    within("api.workers", config.api.workers, 1..=256)?;
+    within("connectors.threads", config.connectors.threads, 1..=256)?;
+    api_key(config)?;
+    if config.api.listen == config.simulator.listen && config.api.listen.port() != 0 {
+        return refuse("simulator.listen", "is the address of `api.listen` already");
+    }
+    config.channels.iter().try_for_each(|(name, channel)| check_channel(&format!("channels.{name}"), channel))
+}
+
+fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {
+    let attempt_timeouts = Duration::from_millis(1)..=ATTEMPT_TIMEOUT_MAX;
+    within_time(&format!("{key}.attempt_timeout"), channel.attempt_timeout, attempt_timeouts)?;
+    within(&format!("{key}.limits.in_flight"), channel.limits.in_flight, 1..=65_536)?;
+    within(&format!("{key}.retry.attempts"), channel.retry.attempts, 1..=100)?;
+    let backoff = format!("{key}.retry.backoff");
+    if channel.retry.backoff.is_empty() {
+        return refuse(&backoff, "must have at least one entry");
+    }
+    for &delay in &channel.retry.backoff {
+        within_time(&backoff, delay, Duration::ZERO..=Duration::from_secs(3_600))?;
+    }
+    match &channel.signing_secret {
+        Some(secret) if !is_signing_secret(secret.value().expose_secret()) => {
+            refuse(&format!("{key}.signing_secret"), "must be `whsec_` and the base64 of 24 to 64 random bytes")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn log_level(config: &Config) -> Result<(), Invalid> {
+    match EnvFilter::try_new(&config.log_level) {
+        Ok(_) => Ok(()),
+        Err(_) => refuse("log_level", "must be a level like `info`, or directives like `warn,chat4all_api=debug`"),
+    }
+}
+
+fn api_key(config: &Config) -> Result<(), Invalid> {
+    match &config.api.api_key {
+        None if !config.api.listen.ip().is_loopback() => refuse(
+            "api.api_key",
+            &format!("is missing: without one `api.listen` must be a loopback address, and it is `{}`", config.api.listen),
+        ),
+        Some(key) if !key.value().expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => {
+            refuse("api.api_key", "must be printable ASCII without spaces, since it travels in a header")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_signing_secret(text: &str) -> bool {
+    let Some(base64) = text.strip_prefix(SIGNING_SECRET_PREFIX) else { return false };
+    let digits = base64.trim_end_matches('=');
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    digits.bytes().all(known) && (24..=64).contains(&(digits.len() * 3 / 4))
+}
+
+fn within<N: PartialOrd + std::fmt::Display>(key: &str, value: N, range: RangeInclusive<N>) -> Result<(), Invalid> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    refuse(key, &format!("must be from {} to {}, and it is `{value}`", range.start(), range.end()))
+}
+
+fn within_time(key: &str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), Invalid> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let show = humantime::format_duration;
+    refuse(
+        key,
+        &format!("must be from `{}` to `{}`, and it is `{}`", show(*range.start()), show(*range.end()), show(value)),
+    )
+}
+
+fn refuse(key: &str, problem: &str) -> Result<(), Invalid> {
+    Err(Invalid { key: key.to_owned(), problem: problem.to_owned() })
+}
