@@ -13,6 +13,7 @@ use chat4all_proto::{DeliveryStatus, Generation};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const NONE: [u64; 0] = [];
 
 #[test]
 fn messages_of_one_lane_go_one_after_the_other() {
@@ -21,7 +22,7 @@ fn messages_of_one_lane_go_one_after_the_other() {
         bench.arrive(offset, "a");
     }
     assert_eq!(bench.start(10), [0]);
-    assert_eq!(bench.start(10), [], "its lane is busy");
+    assert_eq!(bench.start(10), NONE, "its lane is busy");
     bench.finish(0, took());
     assert_eq!(bench.start(10), [1], "the next goes before the log has the first one's end");
     bench.finish(1, took());
@@ -59,7 +60,7 @@ fn no_more_attempts_start_than_there_are_slots() {
     assert_eq!(bench.start(2), [0, 1]);
     assert_eq!(bench.engine.ready(), 3);
     assert_eq!(bench.engine.in_flight(), 2);
-    assert_eq!(bench.start(0), []);
+    assert_eq!(bench.start(0), NONE);
     assert_eq!(bench.start(3), [2, 3, 4]);
 }
 
@@ -78,7 +79,7 @@ fn a_retry_waits_its_step_times_the_jitter_given_and_keeps_the_lane() {
         let wait = SECOND * step_seconds / 2;
         assert_eq!(event.retry_at, Some(bench.wall().saturating_add(wait)));
         bench.advance(wait - MS);
-        assert_eq!(bench.start(10), [], "not before its time");
+        assert_eq!(bench.start(10), NONE, "not before its time");
         bench.advance(MS);
     }
     assert_eq!(bench.start_one().number, 5);
@@ -148,7 +149,7 @@ fn a_throttled_lane_waits_as_long_as_asked_up_to_an_hour() {
         bench.start_one();
         bench.finish_with(0, throttled(Some(asked)), 0.0);
         bench.advance(waits - MS);
-        assert_eq!(bench.start(1), []);
+        assert_eq!(bench.start(1), NONE);
         bench.advance(MS);
         assert_eq!(bench.start(1), [0]);
     }
@@ -162,7 +163,7 @@ fn expiry_is_checked_before_each_attempt() {
     bench.arrive(1, "a");
     bench.advance(10 * SECOND);
     let commands = bench.slots(5);
-    assert_eq!(start_of(&commands), [], "neither is tried");
+    assert_eq!(start_of(&commands), NONE, "neither is tried");
     let ends: Vec<_> = commands.iter().filter_map(bench::end_of).collect();
     assert_eq!(ends, [(0, DeliveryStatus::Expired), (1, DeliveryStatus::Expired)]);
     assert!(bench::letter_of(&commands).is_none(), "expired is no dead letter");
@@ -212,7 +213,7 @@ fn a_lost_answer_is_sent_again_only_where_the_policy_says_so() {
         bench.finish(0, ambiguous());
         bench.advance(8 * SECOND);
     }
-    assert_eq!(bench.start(1), [], "a lost answer counts as an attempt");
+    assert_eq!(bench.start(1), NONE, "a lost answer counts as an attempt");
 }
 
 #[test]
@@ -297,7 +298,7 @@ fn a_repeat_of_what_a_former_holder_finished_is_dropped_too() {
     assert_eq!(bench::finishes_of(&bench.arrive_as(50, "a", 100, Generation(0), 1)), [50], "below the watermark");
     assert_eq!(bench::finishes_of(&bench.arrive_as(52, "a", 101, Generation(0), 1)), [52], "in the finished set");
     assert_eq!(bench::finishes_of(&bench.arrive_as(53, "a", 101, Generation(0), 2)), [53], "its repeat");
-    assert_eq!(bench.start(10), []);
+    assert_eq!(bench.start(10), NONE);
     assert_eq!(bench.engine.commit().0, 54);
 }
 
@@ -363,7 +364,7 @@ fn after_drain_nothing_starts_and_what_is_under_way_ends() {
     bench.finish(2, transient());
     assert!(bench.engine.is_quiet());
     bench.advance(60 * SECOND);
-    assert_eq!(bench.start(10), [], "no retry either");
+    assert_eq!(bench.start(10), NONE, "no retry either");
     assert_eq!(bench.engine.next_wake(), None);
     assert_eq!(bench.engine.commit().0, 1);
 }

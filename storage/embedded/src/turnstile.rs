@@ -71,16 +71,22 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-/// Leaves our pid in a lock file, in ten digits. Mostly it stands there already.
-fn sign(file: &File) -> io::Result<()> {
-    let pid = std::process::id();
-    if signature(file) == Some(pid) {
-        return Ok(());
+/// Waits for the exclusive lock.
+fn lock(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            locked => return locked,
+        }
     }
-    match file.write_all_at(format!("{pid:010}").as_bytes(), 0) {
-        // A full disk must not keep us from writing what makes room; the name is missing then.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
-        written => written,
+}
+
+/// Leaves our pid in a lock file, in ten digits. Mostly it stands there already. It only serves the waiters' warnings:
+/// a full disk must not keep us from writing what makes room.
+fn sign(file: &File) {
+    let pid = std::process::id();
+    if signature(file) != Some(pid) {
+        let _ = file.write_all_at(format!("{pid:010}").as_bytes(), 0);
     }
 }
 
@@ -100,10 +106,11 @@ struct Watched {
 
 impl Watched {
     fn take(&self) -> io::Result<()> {
-        self.next.lock()?;
-        let taken = sign(&self.next).and_then(|()| self.writer.lock()).and_then(|()| sign(&self.writer));
+        lock(&self.next)?;
+        sign(&self.next);
+        let taken = lock(&self.writer);
         self.next.unlock()?;
-        taken
+        taken.map(|()| sign(&self.writer))
     }
 
     fn set_waiting(&self, since: Option<Instant>) {

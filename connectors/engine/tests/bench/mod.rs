@@ -33,7 +33,7 @@ impl Bench {
             partition: 3,
         };
         Self {
-            engine: Engine::new(policy.clone(), 0, FinishedSet::default(), []),
+            engine: Engine::new(policy.clone(), 0, FinishedSet::default()),
             policy,
             lifetime: Duration::from_secs(24 * 3_600),
             begin: Instant::now(),
@@ -45,7 +45,7 @@ impl Bench {
     pub fn restart(&mut self) {
         let (watermark, metadata) = self.engine.commit();
         let finished = FinishedSet::decode(&metadata, watermark).expect("the engine wrote it");
-        self.engine = Engine::new(self.policy.clone(), watermark, finished, []);
+        self.engine = Engine::new(self.policy.clone(), watermark, finished);
     }
 
     pub fn resume<const F: usize, const R: usize>(
@@ -54,8 +54,8 @@ impl Bench {
         finished: [u64; F],
         recent: [(u128, Generation); R],
     ) {
-        let recent = recent.map(|(id, generation)| (Uuid::from_u128(id), generation));
-        self.engine = Engine::new(self.policy.clone(), offset, FinishedSet::from_offsets(finished), recent);
+        self.engine = Engine::new(self.policy.clone(), offset, FinishedSet::from_offsets(finished));
+        self.engine.remember(recent.map(|(id, generation)| (Uuid::from_u128(id), generation)));
     }
 
     pub fn now(&self) -> Now {

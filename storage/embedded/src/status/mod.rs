@@ -1,1 +1,135 @@
-//! The status store on SQLite.
+//! The status store on one SQLite file, `status.db`, that several processes share: recorders write, apis read. Opened by
+//! the binary; everybody else knows the port only.
+//!
+//! Writes of a process go through one thread that commits everything queued at once; reads run on connections of their
+//! own, off the async threads. Nothing runs while nobody calls.
+
+mod failure;
+mod purge;
+mod query;
+mod readers;
+mod schema;
+mod upsert;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::sqlite::OpenError;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chat4all_proto::http::{MessagePage, MessageView};
+use chat4all_proto::{ChannelName, ConversationId, DeliveryId, MessageId, TenantId, Timestamp};
+use chat4all_storage::Status;
+use chat4all_storage::status::rows::{Listing, Position};
+use chat4all_storage::status::{Error, Filter, PageRequest, Write};
+
+use crate::sqlite::{self, Schema};
+use crate::turnstile::Turnstile;
+use readers::Readers;
+use writer::Writer;
+
+/// Page cache of the writer: the inner nodes of all indices and the leaves that are written to now.
+const WRITER_CACHE_KIB: i32 = 16 * 1_024;
+
+/// How much one process's access may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Most queries at a time; further ones wait. At least 1.
+    pub readers_max: usize,
+    /// Most calls of `write` and `purge` that wait for the writer; further ones wait outside. At least 1.
+    pub queued_calls_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { readers_max: 4, queued_calls_max: 256 }
+    }
+}
+
+/// One process's access to `status.db`. Dropping the last handle ends it as `close` does, without waiting.
+#[derive(Debug)]
+pub struct EmbeddedStatus {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl EmbeddedStatus {
+    /// Opens `dir/status.db`, making both where they are missing. Blocks for the time of some disk accesses, and while
+    /// other processes write.
+    pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        sqlite::make_folder(dir)?;
+        let file = dir.join("status.db");
+        let failed = |reason: String| OpenError::Database { file: file.clone(), reason };
+        let turnstile = Turnstile::open(dir, "status")
+            .map_err(|source| OpenError::NotWritable { folder: dir.to_owned(), source })?;
+        let schema =
+            Schema { application_id: schema::APPLICATION_ID, version: schema::VERSION, create: schema::CREATE };
+        let connection = sqlite::open_writer(&file, &schema, &turnstile, None)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(|error| failed(error.to_string()))?;
+        let writer = Writer::start(connection, turnstile, file.clone(), options.queued_calls_max)
+            .map_err(|error| failed(format!("no thread can be started: {error}")))?;
+        Ok(Arc::new(Self { writer, readers: Readers::new(file, options.readers_max) }))
+    }
+}
+
+#[async_trait]
+impl Status for EmbeddedStatus {
+    async fn write(&self, writes: Vec<Write>) -> Result<(), Error> {
+        self.writer.write(writes).await
+    }
+
+    async fn message(&self, tenant: &TenantId, id: MessageId, now: Timestamp) -> Result<Option<MessageView>, Error> {
+        let tenant = tenant.clone();
+        self.readers.run(move |snapshot| query::message(snapshot, &tenant, id, now)).await
+    }
+
+    async fn conversation(
+        &self,
+        tenant: &TenantId,
+        conversation: &ConversationId,
+        page: &PageRequest,
+        now: Timestamp,
+    ) -> Result<MessagePage, Error> {
+        let (tenant, conversation, limit) = (tenant.clone(), conversation.clone(), page.limit);
+        let after = Position::of_cursor(page.cursor.as_deref(), Listing::Conversation(&tenant, &conversation))?;
+        self.readers.run(move |snapshot| query::conversation(snapshot, &tenant, &conversation, after, limit, now)).await
+    }
+
+    async fn messages(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        page: &PageRequest,
+        now: Timestamp,
+    ) -> Result<MessagePage, Error> {
+        let (tenant, filter, limit) = (tenant.clone(), filter.clone(), page.limit);
+        let after = Position::of_cursor(page.cursor.as_deref(), Listing::Messages(&tenant, &filter))?;
+        self.readers.run(move |snapshot| query::messages(snapshot, &tenant, &filter, after, limit, now)).await
+    }
+
+    async fn by_provider_id(
+        &self,
+        channel: &ChannelName,
+        provider_id: &str,
+    ) -> Result<Option<(MessageId, DeliveryId)>, Error> {
+        let (channel, provider_id) = (channel.clone(), provider_id.to_owned());
+        self.readers.run(move |snapshot| query::by_provider_id(snapshot, &channel, &provider_id)).await
+    }
+
+    async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {
+        self.writer.purge(accepted_before).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.readers.run(query::check).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! The configured channels, as the roles want them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat4all_api::ChannelInfo;
+use chat4all_channels::{Channel as Provider, webhook};
+use chat4all_engine::retry;
+use chat4all_proto::ChannelName;
+use chat4all_runtime::worker::Limits;
+
+use super::Error;
+use crate::config::{Channel, Config, Kind};
+
+/// A channel with its connector.
+pub struct Configured {
+    name: ChannelName,
+    config: Channel,
+    provider: Arc<dyn Provider>,
+}
+
+/// Makes every channel's connector; the first that cannot be is named.
+pub fn configure(config: &Config) -> Result<Vec<Configured>, Error> {
+    config
+        .channels
+        .iter()
+        .map(|(name, channel)| {
+            let provider = connector(channel)
+                .map_err(|problem| Error::Channel { channel: name.to_string(), problem })?;
+            Ok(Configured { name: name.clone(), config: channel.clone(), provider })
+        })
+        .collect()
+}
+
+fn connector(channel: &Channel) -> Result<Arc<dyn Provider>, String> {
+    match channel.kind {
+        Kind::Webhook => {
+            let config = webhook::Config {
+                signing_secret: channel.signing_secret.as_ref().map(|secret| secret.value().clone()),
+                allow_private_targets: channel.allow_private_targets,
+            };
+            let webhook = webhook::Webhook::new(config).map_err(|invalid| invalid.to_string())?;
+            Ok(Arc::new(webhook))
+        }
+    }
+}
+
+impl Configured {
+    pub fn for_api(&self) -> ChannelInfo {
+        ChannelInfo {
+            name: self.name.clone(),
+            channel: Arc::clone(&self.provider),
+            in_flight_max: self.config.limits.in_flight,
+            attempts_max: self.config.retry.attempts,
+            group: chat4all_connectors::group(&self.name),
+        }
+    }
+
+    pub fn for_connectors(&self, limits: Limits, commit_interval: Duration) -> chat4all_connectors::Settings {
+        chat4all_connectors::Settings {
+            name: self.name.clone(),
+            provider: Arc::clone(&self.provider),
+            http: chat4all_connectors::http::Options {
+                allow_private_targets: self.config.allow_private_targets,
+                attempt_timeout: self.config.attempt_timeout,
+            },
+            in_flight_max: self.config.limits.in_flight,
+            retry: retry::Policy {
+                attempts_max: self.config.retry.attempts,
+                backoff: self.config.retry.backoff.clone(),
+            },
+            limits,
+            commit_interval,
+        }
+    }
+
+    pub fn refused(&self, error: &dyn std::error::Error) -> Error {
+        Error::Channel { channel: self.name.to_string(), problem: error.to_string() }
+    }
+}

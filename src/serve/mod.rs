@@ -1,0 +1,253 @@
+//! `chat4all serve`: opens the engines, starts the roles, and ends them in order. The only place where a role meets an
+//! adapter.
+
+mod channels;
+mod engines;
+mod ports;
+mod readiness;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Arbiter, ArbiterHandle};
+use chat4all_connectors::partition_lanes::PartitionLanes;
+use chat4all_recorder::PartitionRecorder;
+use chat4all_router::PartitionRouter;
+use chat4all_runtime::supervisor::Handle;
+use chat4all_runtime::worker::{Consumer, Drain, Limits, Worker};
+use chat4all_runtime::{Shutdown, clock};
+use chat4all_simulator::Simulator;
+use chat4all_storage::{Log, Status};
+use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::FutureExt;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use channels::Configured;
+
+/// How often old rows are looked for in the status store.
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a process can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Role {
+    /// HTTP ingress and queries.
+    Api,
+    /// Reads accepted messages and makes a copy for each address.
+    Router,
+    /// Carries the copies to the providers.
+    Connectors,
+    /// Writes what became of them to the status store.
+    Recorder,
+}
+
+impl Role {
+    pub const ALL: [Role; 4] = [Role::Api, Role::Router, Role::Connectors, Role::Recorder];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Api => "api",
+            Role::Router => "router",
+            Role::Connectors => "connectors",
+            Role::Recorder => "recorder",
+        }
+    }
+}
+
+/// Why a process could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open {address} for the {what}: {error}; set `{key}`")]
+    Port { what: &'static str, address: SocketAddr, key: &'static str, error: std::io::Error },
+    #[error("{0}")]
+    Engine(String),
+    #[error("channel `{channel}`: {problem}")]
+    Channel { channel: String, problem: String },
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs `roles` until a signal comes or a fault ends them; none means all. Call it in an actix system.
+pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
+    let with_simulator = roles.is_empty() && config.channels_by_default;
+    let roles: BTreeSet<Role> = if roles.is_empty() { Role::ALL.into() } else { roles.iter().copied().collect() };
+    let channels = channels::configure(&config)?;
+    ports::check(&config, &roles, with_simulator)?;
+
+    let shutdown = Shutdown::new();
+    shutdown.listen().map_err(|error| Error::Failed(format!("cannot take over signals: {error}")))?;
+    let log = engines::open_log(&config).await?;
+    let status = engines::open_status(&config).await?;
+    engines::make_topics(&config, &*log).await?;
+
+    let process = Process { config, roles, channels, log, status, shutdown, stops: Vec::new(), listens: Vec::new() };
+    process.run(with_simulator).await
+}
+
+/// A running process: what it is made of, and how to end it, last started last.
+struct Process {
+    config: Config,
+    roles: BTreeSet<Role>,
+    channels: Vec<Configured>,
+    log: Arc<dyn Log>,
+    status: Arc<dyn Status>,
+    shutdown: Shutdown,
+    /// Each group is ended before the next: servers, then workers.
+    stops: Vec<Vec<LocalBoxFuture<'static, ()>>>,
+    listens: Vec<String>,
+}
+
+impl Process {
+    async fn run(mut self, with_simulator: bool) -> Result<(), Error> {
+        let simulator = if with_simulator { Some(self.start_simulator()?) } else { None };
+        let servers = self.start_servers()?;
+        let workers = self.start_workers()?;
+        // Nothing new comes in before the workers drain; their own health is asked until they have.
+        self.stops = if self.roles.contains(&Role::Api) { vec![servers, workers] } else { vec![workers, servers] };
+        let roles = self.roles.iter().map(|role| role.as_str().to_owned()).collect();
+        if let Err(error) = self.log.announce(roles, self.listens.clone()).await {
+            warn!(%error, "the other processes cannot see what this one is");
+        }
+        info!(pid = std::process::id(), roles = ?self.roles, "running");
+
+        self.shutdown.requested().await;
+        for group in self.stops {
+            join_all(group).await;
+        }
+        self.log.close().await;
+        self.status.close().await;
+        if let Some(simulator) = simulator {
+            simulator.stop().await;
+        }
+        info!("ended");
+        match self.shutdown.failure() {
+            Some(reason) => Err(Error::Failed(reason.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn start_simulator(&mut self) -> Result<Simulator, Error> {
+        let listen = self.config.simulator.listen;
+        let simulator = Simulator::start(chat4all_simulator::Options { listen }).map_err(|error| Error::Port {
+            what: "simulator",
+            address: listen,
+            key: "simulator.listen",
+            error,
+        })?;
+        self.tell("simulator", simulator.addr());
+        Ok(simulator)
+    }
+
+    /// One line for each address, as it is opened: scripts wait for them.
+    fn tell(&mut self, what: &str, address: SocketAddr) {
+        let url = format!("http://{address}");
+        let mut stdout = std::io::stdout().lock();
+        // Nobody may be reading; that is no reason to end.
+        let _ = writeln!(stdout, "{what}: {url}").and_then(|()| stdout.flush());
+        self.listens.push(url);
+    }
+
+    fn start_servers(&mut self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
+        let server = if self.roles.contains(&Role::Api) {
+            vec![(Role::Api, self.bind_api()?)]
+        } else {
+            let readiness = readiness::of(&self.log, &self.status, &self.roles);
+            let key = self.config.api.api_key.as_ref().map(|key| key.value().clone());
+            let open = |&role| ports::bind_ops(&self.config, role, key.as_ref(), &readiness).map(|server| (role, server));
+            self.roles.iter().map(open).collect::<Result<Vec<_>, _>>()?
+        };
+        let mut stops = Vec::new();
+        for (role, server) in server {
+            self.tell(role.as_str(), server.addr());
+            stops.push(server.stop().boxed_local());
+        }
+        Ok(stops)
+    }
+
+    fn bind_api(&self) -> Result<chat4all_api::Server, Error> {
+        let api = &self.config.api;
+        let mut options = chat4all_api::Options::new(api.listen, chat4all_router::GROUP, chat4all_recorder::GROUP);
+        options.limits.workers = api.workers;
+        options.api_key = api.api_key.as_ref().map(|key| key.value().clone());
+        let parts = chat4all_api::Parts {
+            log: Arc::clone(&self.log),
+            status: Arc::clone(&self.status),
+            channels: self.channels.iter().map(Configured::for_api).collect(),
+        };
+        chat4all_api::bind(options, parts)
+            .map_err(|error| Error::Port { what: "api", address: api.listen, key: "api.listen", error })
+    }
+
+    fn start_workers(&self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
+        let limits =
+            Limits { records_max: self.config.in_memory.records, bytes_max: self.config.in_memory.bytes };
+        let commit_interval = self.config.commit_interval;
+        let mut stops = Vec::new();
+        if self.roles.contains(&Role::Router) {
+            let channels = Arc::new(self.config.channels.keys().cloned().collect());
+            let settings = chat4all_router::Settings { channels, limits, commit_interval };
+            stops.push(drained::<PartitionRouter>(chat4all_router::start(&settings, &self.log, &self.shutdown)));
+        }
+        if self.roles.contains(&Role::Connectors) {
+            let arbiters: Vec<ArbiterHandle> =
+                (0..self.config.connectors.threads).map(|_| Arbiter::new().handle()).collect();
+            for channel in &self.channels {
+                let settings = channel.for_connectors(limits, commit_interval);
+                let consumer = chat4all_connectors::start(&settings, &self.log, &arbiters, &self.shutdown)
+                    .map_err(|error| channel.refused(&error))?;
+                stops.push(drained::<PartitionLanes>(consumer));
+            }
+        }
+        if self.roles.contains(&Role::Recorder) {
+            let settings = chat4all_recorder::Settings { limits, commit_interval };
+            let consumer = chat4all_recorder::start(&settings, &self.log, &self.status, &self.shutdown);
+            stops.push(drained::<PartitionRecorder>(consumer));
+            let purge = purge(Arc::clone(&self.status), self.config.retention, self.shutdown.clone());
+            stops.push(join(actix::spawn(purge)));
+        }
+        Ok(stops)
+    }
+}
+
+/// Drains a consumer when polled.
+fn drained<W: Worker>(consumer: Handle<Consumer<W>>) -> LocalBoxFuture<'static, ()> {
+    async move {
+        if let Err(error) = consumer.addr().send(Drain).await {
+            warn!(%error, "a consumer ended before it had drained");
+        }
+    }
+    .boxed_local()
+}
+
+fn join(task: actix::prelude::JoinHandle<()>) -> LocalBoxFuture<'static, ()> {
+    async move {
+        if let Err(error) = task.await {
+            warn!(%error, "a task ended with a panic");
+        }
+    }
+    .boxed_local()
+}
+
+/// Deletes what the status store has kept for long enough, until shutdown.
+async fn purge(status: Arc<dyn Status>, keep: Duration, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(PURGE_INTERVAL) => {}
+        }
+        let before = clock::now().as_millis().saturating_sub(keep.as_millis().try_into().unwrap_or(u64::MAX));
+        loop {
+            match status.purge(chat4all_proto::Timestamp::from_millis(before)).await {
+                Ok(0) => break,
+                Ok(messages) => info!(messages, "deleted from the status store: older than the retention"),
+                Err(error) => {
+                    warn!(%error, "old rows could not be deleted, trying again in a minute");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Whether a worker process can do its work.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat4all_api::ops::Readiness;
+use chat4all_proto::{Topic, http};
+use chat4all_storage::{Log, Status};
+
+use super::Role;
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+struct Engines {
+    log: Arc<dyn Log>,
+    /// Only for processes that write to it.
+    status: Option<Arc<dyn Status>>,
+}
+
+/// Readiness of a process that has no api.
+pub fn of(log: &Arc<dyn Log>, status: &Arc<dyn Status>, roles: &BTreeSet<Role>) -> Arc<dyn Readiness> {
+    let status = roles.contains(&Role::Recorder).then(|| Arc::clone(status));
+    Arc::new(Engines { log: Arc::clone(log), status })
+}
+
+#[async_trait]
+impl Readiness for Engines {
+    async fn readiness(&self) -> http::Readiness {
+        let mut parts = vec![part("log", self.log.ends(&Topic::Messages)).await];
+        if let Some(status) = &self.status {
+            parts.push(part("status", status.check()).await);
+        }
+        http::Readiness { ready: parts.iter().all(|part| part.ready), parts }
+    }
+}
+
+async fn part<T, E: ToString>(name: &str, answer: impl Future<Output = Result<T, E>>) -> http::Part {
+    let problem = match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+    };
+    http::Part { name: name.to_owned(), ready: problem.is_none(), detail: problem }
+}

@@ -1,0 +1,269 @@
+//! Groups in the file: joining, sharing out partitions, giving them up, beating, and burying the dead. Every function
+//! runs inside a transaction, on behalf of a member's poll thread or of the coordinator.
+//!
+//! There is no leader. A member that looks takes free partitions up to its fair share and names what it holds above it;
+//! whoever frees a partition or changes the members raises the group's generation, and the others look again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension as _;
+
+use super::schema::{int, lease_id, uint};
+use super::topics::TopicInfo;
+use super::tx::Tx;
+
+/// What a member wants to change when it looks.
+#[derive(Clone)]
+pub(super) struct Look {
+    pub group: Arc<str>,
+    pub process: Arc<str>,
+    pub topics: Arc<[Arc<TopicInfo>]>,
+    /// `None`: joins.
+    pub member: Option<i64>,
+    /// Partitions and epochs given up.
+    pub released: Vec<(u32, u64)>,
+    /// Partitions and epochs given up and taken again.
+    pub restarted: Vec<(u32, u64)>,
+    /// Partitions that are being drained: not counted as held.
+    pub revoking: Vec<u32>,
+}
+
+/// What it finds.
+pub(super) enum Seen {
+    /// The membership is over: everything held is lost.
+    Gone,
+    Shared(Share),
+}
+
+pub(super) struct Share {
+    pub group: i64,
+    pub member: i64,
+    pub generation: u64,
+    pub granted: Vec<Grant>,
+    /// Held above the fair share.
+    pub surplus: Vec<u32>,
+}
+
+/// A partition that is ours from now on.
+pub(super) struct Grant {
+    pub partition: u32,
+    pub epoch: u64,
+    pub offset: u64,
+    pub end: u64,
+    pub metadata: String,
+}
+
+/// Joins or looks.
+pub(super) fn look(tx: &mut Tx<'_>, look: &Look) -> rusqlite::Result<Seen> {
+    let group = group_id(tx, &look.group)?;
+    let member = match look.member {
+        Some(member) if !is_member(tx, member)? => return Ok(Seen::Gone),
+        Some(member) => member,
+        None => join(tx, group, look)?,
+    };
+    release(tx, group, member, &look.released)?;
+    let mut granted = restart(tx, group, member, &look.restarted)?;
+    let mut surplus = Vec::new();
+    let shares = fair_shares(tx, group, member, &look.topics)?;
+    for (topic, share) in look.topics.iter().zip(shares) {
+        let held: Vec<u32> = partitions_of(tx, group, topic.id, Some(member))?;
+        let kept: Vec<u32> = held.into_iter().filter(|partition| !look.revoking.contains(partition)).collect();
+        surplus.extend(kept.iter().skip(share));
+        let free = partitions_of(tx, group, topic.id, None)?;
+        for partition in free.into_iter().take(share.saturating_sub(kept.len())) {
+            granted.push(grant(tx, group, member, partition)?);
+        }
+    }
+    let generation = tx
+        .prepare("SELECT generation FROM consumer_groups WHERE id = ?")?
+        .query_row([group], |row| row.get(0).map(uint))?;
+    Ok(Seen::Shared(Share { group, member, generation, granted, surplus }))
+}
+
+fn group_id(tx: &Tx<'_>, name: &str) -> rusqlite::Result<i64> {
+    let found = tx
+        .prepare("SELECT id FROM consumer_groups WHERE name = ?")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    match found {
+        Some(id) => Ok(id),
+        None => {
+            tx.prepare("INSERT INTO consumer_groups(name, generation) VALUES (?, 1)")?.insert([name])
+        }
+    }
+}
+
+fn is_member(tx: &Tx<'_>, member: i64) -> rusqlite::Result<bool> {
+    tx.prepare("SELECT 1 FROM members WHERE id = ?")?.exists([member])
+}
+
+fn join(tx: &mut Tx<'_>, group: i64, look: &Look) -> rusqlite::Result<i64> {
+    add_process(tx, &look.process)?;
+    let member = tx
+        .prepare("INSERT INTO members(consumer_group, process, beat) VALUES (?, ?, 0)")?
+        .insert((group, &*look.process))?;
+    for topic in look.topics.iter() {
+        tx.prepare("INSERT INTO subscriptions(member, topic) VALUES (?, ?)")?.execute((member, topic.id))?;
+        for &partition in &topic.partitions {
+            tx.prepare(
+                "INSERT OR IGNORE INTO leases(id, consumer_group, partition, epoch, metadata) VALUES (?, ?, ?, 0, '')",
+            )?
+            .execute((lease_id(group, partition), group, partition))?;
+        }
+    }
+    tx.bump_group(group)?;
+    Ok(member)
+}
+
+/// Makes the row of this process, if there is none.
+pub(super) fn add_process(tx: &Tx<'_>, process: &str) -> rusqlite::Result<()> {
+    tx.prepare("INSERT OR IGNORE INTO processes(name, pid, started_at, roles, listens) VALUES (?, ?, ?, '[]', '[]')")?
+        .execute((process, std::process::id(), int(tx.now.as_millis())))
+        .map(drop)
+}
+
+/// How many partitions of each of `topics` are this member's share. A topic's partitions are dealt out evenly among
+/// those who subscribed to it; the odd ones of one topic go to the members after those who got the last topic's.
+fn fair_shares(tx: &Tx<'_>, group: i64, member: i64, topics: &[Arc<TopicInfo>]) -> rusqlite::Result<Vec<usize>> {
+    let mut of_topic: HashMap<i64, Vec<i64>> = HashMap::new();
+    let mut subscriptions = tx.prepare(
+        "SELECT s.topic, s.member FROM members m JOIN subscriptions s ON s.member = m.id
+         WHERE m.consumer_group = ? ORDER BY m.id",
+    )?;
+    let mut rows = subscriptions.query([group])?;
+    while let Some(row) = rows.next()? {
+        of_topic.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    let mut dealt = 0;
+    let mut shares: HashMap<i64, usize> = HashMap::new();
+    let mut in_order: Vec<&Arc<TopicInfo>> = topics.iter().collect();
+    in_order.sort_by_key(|topic| topic.id);
+    for topic in in_order {
+        let members = &of_topic[&topic.id];
+        let place = members.iter().position(|other| *other == member).expect("a member subscribes to its topics");
+        let (each, odd) = (topic.partitions.len() / members.len(), topic.partitions.len() % members.len());
+        let gets_odd = (place + members.len() - dealt % members.len()) % members.len() < odd;
+        shares.insert(topic.id, each + usize::from(gets_odd));
+        dealt += odd;
+    }
+    Ok(topics.iter().map(|topic| shares[&topic.id]).collect())
+}
+
+/// Partitions of a topic that `member` holds, or that nobody does.
+fn partitions_of(tx: &Tx<'_>, group: i64, topic: i64, member: Option<i64>) -> rusqlite::Result<Vec<u32>> {
+    tx.prepare(
+        "SELECT p.id FROM partitions p JOIN leases l ON l.id = (?1 << 32 | p.id)
+         WHERE p.topic = ?2 AND l.member IS ?3 ORDER BY p.number",
+    )?
+    .query_map((group, topic, member), |row| row.get(0))?
+    .collect()
+}
+
+fn grant(tx: &Tx<'_>, group: i64, member: i64, partition: u32) -> rusqlite::Result<Grant> {
+    tx.prepare("UPDATE leases SET member = ?, epoch = epoch + 1 WHERE id = ?")?
+        .execute((member, lease_id(group, partition)))?;
+    tx.prepare(
+        "SELECT l.epoch, max(p.start_offset, coalesce(l.committed, 0)), p.end_offset, l.metadata
+         FROM leases l JOIN partitions p ON p.id = l.partition WHERE l.id = ?",
+    )?
+    .query_row([lease_id(group, partition)], |row| {
+        Ok(Grant {
+            partition,
+            epoch: uint(row.get(0)?),
+            offset: uint(row.get(1)?),
+            end: uint(row.get(2)?),
+            metadata: row.get(3)?,
+        })
+    })
+}
+
+fn release(tx: &mut Tx<'_>, group: i64, member: i64, released: &[(u32, u64)]) -> rusqlite::Result<()> {
+    let mut freed = 0;
+    for (partition, epoch) in released {
+        freed += tx
+            .prepare("UPDATE leases SET member = NULL WHERE id = ? AND member = ? AND epoch = ?")?
+            .execute((lease_id(group, *partition), member, int(*epoch)))?;
+    }
+    if freed > 0 {
+        tx.bump_group(group)?;
+    }
+    Ok(())
+}
+
+fn restart(tx: &Tx<'_>, group: i64, member: i64, restarted: &[(u32, u64)]) -> rusqlite::Result<Vec<Grant>> {
+    let mut granted = Vec::new();
+    for (partition, epoch) in restarted {
+        let held = tx
+            .prepare("SELECT 1 FROM leases WHERE id = ? AND member = ? AND epoch = ?")?
+            .exists((lease_id(group, *partition), member, int(*epoch)))?;
+        if held {
+            granted.push(grant(tx, group, member, *partition)?);
+        }
+    }
+    Ok(granted)
+}
+
+/// Ends a membership; what it held is free. False if it had ended before.
+pub(super) fn remove_member(tx: &mut Tx<'_>, member: i64) -> rusqlite::Result<bool> {
+    let group = tx
+        .prepare("SELECT consumer_group FROM members WHERE id = ?")?
+        .query_row([member], |row| row.get(0))
+        .optional()?;
+    let Some(group) = group else { return Ok(false) };
+    tx.prepare("UPDATE leases SET member = NULL WHERE member = ?")?.execute([member])?;
+    tx.prepare("DELETE FROM subscriptions WHERE member = ?")?.execute([member])?;
+    tx.prepare("DELETE FROM members WHERE id = ?")?.execute([member])?;
+    tx.bump_group(group)?;
+    Ok(true)
+}
+
+/// Removes a process and its members. Its pid and how many partitions are free now; `None` if it had no rows.
+pub(super) fn remove_process(tx: &mut Tx<'_>, process: &str) -> rusqlite::Result<Option<(u32, usize)>> {
+    let members: Vec<i64> = tx
+        .prepare("SELECT id FROM members WHERE process = ?")?
+        .query_map([process], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut freed = 0;
+    for member in members {
+        freed += leases_held(tx, member)?;
+        remove_member(tx, member)?;
+    }
+    let pid = tx
+        .prepare("DELETE FROM processes WHERE name = ? RETURNING pid")?
+        .query_row([process], |row| row.get(0))
+        .optional()?;
+    Ok(pid.map(|pid| (pid, freed)))
+}
+
+fn leases_held(tx: &Tx<'_>, member: i64) -> rusqlite::Result<usize> {
+    tx.prepare("SELECT count(*) FROM leases WHERE member = ?")?.query_row([member], |row| row.get(0).map(|n: i64| n as usize))
+}
+
+/// A member as everybody sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Beat {
+    pub member: i64,
+    pub process: String,
+    pub pid: u32,
+    pub beat: i64,
+}
+
+/// Writes our members' beats. Those that are members no longer are missing in the answer, which lists all of all
+/// processes.
+pub(super) fn beat(tx: &Tx<'_>, ours: &[(i64, i64)]) -> rusqlite::Result<Vec<Beat>> {
+    for (member, beat) in ours {
+        tx.prepare("UPDATE members SET beat = ? WHERE id = ?")?.execute((beat, member))?;
+    }
+    tx.prepare("SELECT m.id, m.process, p.pid, m.beat FROM members m JOIN processes p ON p.name = m.process")?
+        .query_map([], |row| {
+            Ok(Beat { member: row.get(0)?, process: row.get(1)?, pid: row.get(2)?, beat: row.get(3)? })
+        })?
+        .collect()
+}
+
+/// Ends the membership of a member whose beat still is `beat`. False if it went on, or is gone.
+pub(super) fn remove_hung(tx: &mut Tx<'_>, member: i64, beat: i64) -> rusqlite::Result<bool> {
+    let stands = tx.prepare("SELECT 1 FROM members WHERE id = ? AND beat = ?")?.exists((member, beat))?;
+    Ok(stands && remove_member(tx, member)?)
+}

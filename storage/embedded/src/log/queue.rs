@@ -1,0 +1,187 @@
+//! What waits for the writer: a bounded queue of jobs, each a piece of work inside a transaction and an answer.
+//! Filled by every call that writes, emptied by the writer's thread. Knows nothing of what the jobs do.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chat4all_storage::log::{AppendError, Error};
+
+use super::tx::Tx;
+
+/// The most that one transaction takes up.
+const TRANSACTION_RECORDS_MAX: usize = 4_096;
+const TRANSACTION_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+
+/// Why a job came to nothing.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    /// Nothing was written and nothing will be.
+    NotWritten(String),
+    /// It may have been written.
+    Unknown(String),
+}
+
+impl Failure {
+    pub(super) fn closed() -> Self {
+        Self::NotWritten("it was closed".into())
+    }
+}
+
+impl From<Failure> for AppendError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotWritten(reason) => AppendError::Unavailable(reason),
+            Failure::Unknown(reason) => AppendError::Unknown(reason),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotWritten(reason) | Failure::Unknown(reason) => Error::Unavailable(reason),
+        }
+    }
+}
+
+/// How much a job holds. Jobs of no records (commits, memberships) are few and small: the bounds are not for them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// A piece of work for the writer.
+pub(super) trait Work: Send {
+    /// Does its part of a transaction. Called again after a roll-back, and then begins anew.
+    fn apply(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
+    /// The transaction is durable, or came to nothing.
+    fn answer(self: Box<Self>, result: Result<(), Failure>);
+}
+
+pub(super) struct Job {
+    pub work: Box<dyn Work>,
+    pub size: Size,
+    since: Instant,
+}
+
+/// A closure as [`Work`], and a closure that takes what it returned.
+pub(super) struct Call<F, T, R> {
+    pub run: F,
+    pub outcome: Option<T>,
+    pub reply: R,
+}
+
+impl<F, T, R> Work for Call<F, T, R>
+where
+    F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
+    T: Send,
+    R: FnOnce(Result<T, Failure>) + Send,
+{
+    fn apply(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+        self.outcome = None;
+        self.outcome = Some((self.run)(tx)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), Failure>) {
+        let Self { outcome, reply, .. } = *self;
+        reply(result.map(|()| outcome.expect("a committed job was applied")));
+    }
+}
+
+/// The queue. Full or closed, it refuses at once.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+    records_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    size: Size,
+    /// When the oldest append of the transaction under way was handed over.
+    writing_since: Option<Instant>,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
+        Self { state: Mutex::default(), filled: Condvar::new(), records_max, bytes_max }
+    }
+
+    /// Hands a job over; gives it back with the reason if it cannot be taken.
+    pub(super) fn push(&self, work: Box<dyn Work>, size: Size) -> Result<(), (Box<dyn Work>, Failure)> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err((work, Failure::closed()));
+        }
+        let full = state.size.records + size.records > self.records_max || state.size.bytes + size.bytes > self.bytes_max;
+        if size.records > 0 && state.size.records > 0 && full {
+            return Err((work, Failure::NotWritten("its queue is full".into())));
+        }
+        state.size.records += size.records;
+        state.size.bytes += size.bytes;
+        state.jobs.push_back(Job { work, size, since: Instant::now() });
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits for jobs and takes as many as one transaction bears. Empty: the queue was closed and is used up.
+    pub(super) fn take(&self) -> Vec<Job> {
+        let mut state = self.lock();
+        while state.jobs.is_empty() && !state.closed {
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut taken = Vec::new();
+        let mut size = Size::default();
+        while let Some(job) = state.jobs.front() {
+            let fits = size.records + job.size.records <= TRANSACTION_RECORDS_MAX
+                && size.bytes + job.size.bytes <= TRANSACTION_BYTES_MAX;
+            if !fits && size.records > 0 {
+                break;
+            }
+            size.records += job.size.records;
+            size.bytes += job.size.bytes;
+            taken.extend(state.jobs.pop_front());
+        }
+        state.writing_since = taken.iter().find(|job| job.size.records > 0).map(|job| job.since);
+        taken
+    }
+
+    /// The jobs taken last are answered.
+    pub(super) fn done(&self, size: Size) {
+        let mut state = self.lock();
+        state.size.records -= size.records;
+        state.size.bytes -= size.bytes;
+        state.writing_since = None;
+    }
+
+    pub(super) fn oldest_append(&self) -> Option<Duration> {
+        let state = self.lock();
+        let waiting = || state.jobs.iter().find(|job| job.size.records > 0).map(|job| job.since);
+        state.writing_since.or_else(waiting).map(|since| since.elapsed())
+    }
+
+    /// Takes nothing more. What is in it is still written.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// Takes nothing more and gives up what is in it.
+    pub(super) fn abandon(&self) {
+        self.close();
+        let jobs = std::mem::take(&mut self.lock().jobs);
+        for job in jobs {
+            job.work.answer(Err(Failure::closed()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

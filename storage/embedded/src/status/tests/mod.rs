@@ -1,0 +1,180 @@
+//! The store on its file: that it is a status store, equals the one in memory, and what its file does to it.
+
+mod costs;
+mod faults;
+mod plans;
+mod processes;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, MessageId, MessageStatus};
+use chat4all_storage::Status;
+use chat4all_storage::status::conformance::{self, Random, Sample, shuffled_batches};
+use chat4all_storage::status::memory::MemoryStatus;
+use chat4all_storage::status::rows::{
+    AttemptKey, DeliveryKey, DeliveryRow, MessageKey, MessageRow, ProviderIdKey, ProviderIdRow, Rows,
+};
+use chat4all_storage::status::{Filter, Write};
+use rusqlite::{Connection, Row};
+use uuid::Uuid;
+
+use super::{EmbeddedStatus, Options};
+
+fn open(dir: &Path) -> Arc<EmbeddedStatus> {
+    EmbeddedStatus::open(dir, Options::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_a_status_store() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::all(async || open(folder.path()) as Arc<dyn Status>).await;
+}
+
+#[tokio::test]
+async fn the_conformance_suite_runs_on_one_current_thread_too() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::order_and_repetition_do_not_matter(open(folder.path()), Random::unpredictable(), 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_permutation_and_repetition_of_100_000_writes_ends_as_in_memory() {
+    let mut random = Random::unpredictable();
+    println!("seed {}", random.seed);
+    let writes = Sample::new().random_writes(&mut random, 100_000);
+    let memory = MemoryStatus::new();
+    for write in &writes {
+        memory.write(vec![write.clone()]).await.unwrap(); // one by one, as they were made
+    }
+    let expected = memory.dump();
+    assert!(expected.messages.len() > 10_000 && expected.provider_ids.len() > 10_000, "seed {}", random.seed);
+    for round in 0..2 {
+        let folder = tempfile::tempdir().unwrap();
+        let status = open(folder.path());
+        for batch in shuffled_batches(&writes, &mut random) {
+            status.write(batch).await.unwrap();
+        }
+        let stored = status.writer.run(|connection| dump(connection)).await.unwrap();
+        assert!(stored == expected, "seed {}, round {round}: the rows differ", random.seed);
+        status.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_opening_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = Sample::new();
+    let (row, message) = sample.message_to(&["ana"]);
+    let status = open(folder.path());
+    status.write(vec![row, event(&message, DeliveryStatus::Delivered)]).await.unwrap();
+    status.close().await;
+    let status = open(folder.path());
+    let seen = status.message(&sample.tenant, message.message_id, sample.now()).await.unwrap().unwrap();
+    assert_eq!(seen.status, MessageStatus::Delivered);
+}
+
+#[tokio::test]
+async fn calls_that_wait_together_share_one_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = open(folder.path());
+    let sample = Sample::new();
+    let commits = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let (counted, (release, released)) = (Arc::clone(&commits), std::sync::mpsc::channel::<()>());
+    let held = tokio::spawn({
+        let status = Arc::clone(&status);
+        async move {
+            let action = move |connection: &mut Connection| {
+                let count = move || {
+                    counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    false
+                };
+                connection.commit_hook(Some(count)).unwrap();
+                released.recv().unwrap();
+            };
+            status.writer.run(action).await
+        }
+    });
+    let writes: Vec<_> = (0..200)
+        .map(|_| {
+            let (status, row) = (Arc::clone(&status), sample.message_to(&["ana"]).0);
+            tokio::spawn(async move { status.write(vec![row]).await })
+        })
+        .collect();
+    while status.writer.queued() < 200 {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(commits.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let page = status.messages(&sample.tenant, &Filter::default(), &sample.page(500), sample.now()).await.unwrap();
+    assert_eq!(page.messages.len(), 200);
+}
+
+fn event(message: &chat4all_proto::Message, status: DeliveryStatus) -> Write {
+    Write::Event(Arc::new(Sample::event(message, 0, status)))
+}
+
+/// Every row of the file.
+fn dump(connection: &Connection) -> Rows {
+    fn all<K: Ord, V>(
+        connection: &Connection,
+        sql: &str,
+        read: impl Fn(&Row<'_>) -> (K, V),
+    ) -> std::collections::BTreeMap<K, V> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok(read(row))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+    let text = |row: &Row<'_>, index| row.get::<_, String>(index).unwrap();
+    let uuid = |row: &Row<'_>, index| Uuid::from_bytes(row.get(index).unwrap());
+    let message = |row: &Row<'_>| MessageKey {
+        tenant: text(row, 0).parse().unwrap(),
+        message: MessageId::from_uuid(uuid(row, 1)),
+    };
+    let delivery = |row: &Row<'_>| DeliveryKey { message: message(row), delivery: DeliveryId::from_uuid(uuid(row, 2)) };
+    let status_is_the_rank: bool = connection
+        .query_row("SELECT count(*) = 0 FROM deliveries WHERE status <> (precedence >> 27) & 15", [], |row| row.get(0))
+        .unwrap();
+    assert!(status_is_the_rank);
+    Rows {
+        messages: all(connection, "SELECT tenant, id, accepted_at_ms, conversation, body FROM messages", |row| {
+            let conversation = text(row, 3).parse().unwrap();
+            (message(row), MessageRow { accepted_at_ms: row.get(2).unwrap(), conversation, body: text(row, 4) })
+        }),
+        deliveries: all(
+            connection,
+            "SELECT tenant, message_id, delivery_id, precedence, updated_at_ms, accepted_at_ms,
+                channel || ':' || target, body FROM deliveries",
+            |row| {
+                let row_of = DeliveryRow {
+                    precedence: row.get(3).unwrap(),
+                    updated_at_ms: row.get(4).unwrap(),
+                    accepted_at_ms: row.get(5).unwrap(),
+                    address: text(row, 6).parse().unwrap(),
+                    body: text(row, 7),
+                };
+                (delivery(row), row_of)
+            },
+        ),
+        attempts: all(
+            connection,
+            "SELECT tenant, message_id, delivery_id, generation, number, body FROM attempts",
+            |row| {
+                let generation = Generation(row.get(3).unwrap());
+                (AttemptKey { delivery: delivery(row), generation, number: row.get(4).unwrap() }, text(row, 5))
+            },
+        ),
+        provider_ids: all(
+            connection,
+            "SELECT tenant, message_id, delivery_id, channel, provider_id, precedence, accepted_at_ms FROM provider_ids",
+            |row| {
+                let (channel, provider_id) = (text(row, 3).parse().unwrap(), text(row, 4));
+                let row_of = ProviderIdRow { precedence: row.get(5).unwrap(), accepted_at_ms: row.get(6).unwrap() };
+                (ProviderIdKey { delivery: delivery(row), channel, provider_id }, row_of)
+            },
+        ),
+    }
+}
