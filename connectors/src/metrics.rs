@@ -14,7 +14,8 @@ use prometheus::{
 const ONCE: &str = "the name is registered once";
 
 static DELIVERIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_deliveries_total", "Deliveries that ended.", &["channel", "outcome"]).expect(ONCE)
+    register_int_counter_vec!("chat4all_deliveries_total", "Deliveries that ended.", &["channel", "outcome"])
+        .expect(ONCE)
 });
 static ATTEMPTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("chat4all_delivery_attempts_total", "Calls of a provider.", &["channel", "outcome"])

@@ -14,8 +14,8 @@ use chat4all_proto::{ChannelName, Outbound};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Handle;
 use chat4all_runtime::worker::in_order::stop_when_gone;
-use chat4all_runtime::worker::inflow::size_of_record;
-use chat4all_runtime::worker::{Drain, Enqueue, Partition, Worker};
+
+use chat4all_runtime::worker::{Drain, Enqueue, Partition, Worker, size_of_record};
 use chat4all_storage::log::{Commit, Record};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use chat4all_proto::envelope::{DeadLetter, Reason, Source, V1};
-use chat4all_proto::{
-    ChannelName, DeliveryId, DeliveryStatus, Message, Outbound, StatusEvent, Timestamp, Topic,
-};
+use chat4all_proto::{ChannelName, DeliveryId, DeliveryStatus, Message, Outbound, StatusEvent, Timestamp, Topic};
 use chat4all_storage::log::{NewRecord, Record, RecordId};
 use serde::Serialize;
 

@@ -37,7 +37,6 @@ pub fn start(settings: &Settings, log: &Arc<dyn Log>, shutdown: &Shutdown) -> Ha
     let factory: Factory<PartitionRouter> = Arc::new(move |partition| {
         InOrder::new(partition_router::Router::new(Arc::clone(&channels)), partition, commit_interval).start()
     });
-    let consumer =
-        worker::Settings { group: GROUP.to_owned(), topics: vec![Topic::Messages], limits: settings.limits };
+    let consumer = worker::Settings { group: GROUP.to_owned(), topics: vec![Topic::Messages], limits: settings.limits };
     worker::start(log, consumer, factory, shutdown)
 }

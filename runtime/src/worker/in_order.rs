@@ -123,22 +123,20 @@ impl<P: Process> InOrder<P> {
     fn work(&mut self, batch: Rc<[Arc<Record>]>, pause: Duration, ctx: &mut Context<Self>) {
         self.busy = true;
         let work = self.process.process(Rc::clone(&batch), &self.desk);
-        ctx.spawn(work.into_actor(self).map(move |result, worker, ctx| {
-            match result {
-                Ok(done) => worker.done(&batch, done, ctx),
-                Err(Failure::Fenced) => {
-                    debug!(partition = %worker.desk.lease.partition, "fenced");
-                    worker.abandon();
-                }
-                Err(Failure::Restart(reason)) => {
-                    warn!(partition = %worker.desk.lease.partition, %reason, "beginning again from the last commit");
-                    worker.desk.consumer.restart(&worker.desk.lease);
-                    worker.abandon();
-                }
-                Err(Failure::Later(reason)) => {
-                    warn!(partition = %worker.desk.lease.partition, %reason, pause_ms = pause.as_millis(), "trying again");
-                    ctx.run_later(pause, move |worker, ctx| worker.work(batch, (pause * 2).min(RETRY_MAX), ctx));
-                }
+        ctx.spawn(work.into_actor(self).map(move |result, worker, ctx| match result {
+            Ok(done) => worker.done(&batch, done, ctx),
+            Err(Failure::Fenced) => {
+                debug!(partition = %worker.desk.lease.partition, "fenced");
+                worker.abandon();
+            }
+            Err(Failure::Restart(reason)) => {
+                warn!(partition = %worker.desk.lease.partition, %reason, "beginning again from the last commit");
+                worker.desk.consumer.restart(&worker.desk.lease);
+                worker.abandon();
+            }
+            Err(Failure::Later(reason)) => {
+                warn!(partition = %worker.desk.lease.partition, %reason, pause_ms = pause.as_millis(), "trying again");
+                ctx.run_later(pause, move |worker, ctx| worker.work(batch, (pause * 2).min(RETRY_MAX), ctx));
             }
         }));
     }
@@ -170,8 +168,7 @@ impl<P: Process> InOrder<P> {
         self.commit_due = true;
         let wait = if self.draining { Duration::ZERO } else { self.commit_interval };
         ctx.run_later(wait, |worker, ctx| {
-            let commit =
-                Commit { lease: worker.desk.lease.clone(), offset: worker.finished, metadata: String::new() };
+            let commit = Commit { lease: worker.desk.lease.clone(), offset: worker.finished, metadata: String::new() };
             let consumer = Arc::clone(&worker.desk.consumer);
             let writing = commit_once(consumer, commit).into_actor(worker);
             ctx.spawn(writing.map(|committed, worker, ctx| {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use consumer::{Consumer, Settings};
 pub use in_order::InOrder;
-pub use inflow::{Inflow, Limits};
+pub use inflow::{Inflow, Limits, size_of_record};
 pub use messages::{Drain, Enqueue};
 
 use crate::Shutdown;
