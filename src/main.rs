@@ -1,2 +1,15 @@
+//! The binary `chat4all`: its command line, its configuration, and which roles run. The only place that names adapters.
+
+mod bench;
+mod cli;
 mod config;
-fn main() {}
+mod logging;
+mod role;
+mod serve;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider().install_default().expect("nothing has chosen another one before");
+    actix::System::new().block_on(cli::main())
+}

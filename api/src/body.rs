@@ -1,11 +1,13 @@
 //! Reads request bodies within their limits of size and time, and checks what they say they are.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web;
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
@@ -56,7 +58,7 @@ fn unsupported(detail: impl Into<String>) -> Error {
 /// Reads a body of at most `bytes_max` bytes, the whole of it within `time_max`.
 pub async fn read(
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: &mut web::Payload,
     bytes_max: usize,
     time_max: Duration,
 ) -> Result<Bytes, Error> {
@@ -74,7 +76,7 @@ pub fn too_large(bytes_max: usize) -> Error {
 }
 
 /// Most bodies come in one piece, which is handed on without a copy.
-async fn collect(mut payload: web::Payload, bytes_max: usize) -> Result<Bytes, Error> {
+async fn collect(payload: &mut web::Payload, bytes_max: usize) -> Result<Bytes, Error> {
     let Some(first) = payload.next().await else { return Ok(Bytes::new()) };
     let first = first.map_err(broken)?;
     if first.len() > bytes_max {
@@ -96,4 +98,27 @@ async fn collect(mut payload: web::Payload, bytes_max: usize) -> Result<Bytes, E
 
 fn broken(error: PayloadError) -> Error {
     Error::new(Code::BadRequest, "the body ended early or was not framed as announced").because(error.to_string())
+}
+
+/// Makes the server close the connection after `response` if the request's chunked body was not read to its end. It
+/// would read and forget such a body for ever once nobody holds `payload`, so the response does.
+pub fn close_if_unread(response: HttpResponse, payload: web::Payload) -> HttpResponse {
+    response.map_body(|_, body| BoxBody::new(Holding { body, _payload: Box::new(payload) }))
+}
+
+struct Holding {
+    body: BoxBody,
+    _payload: Box<web::Payload>,
+}
+
+impl MessageBody for Holding {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
 }

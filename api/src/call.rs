@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chat4all_runtime::clock;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use crate::body;
 use crate::error::{Code, Error};
 use crate::metrics;
 
@@ -161,15 +162,21 @@ impl Drop for Visit<'_> {
 }
 
 /// Runs one call and answers it, whatever it comes to.
-pub async fn answer<W>(door: &Door, route: Route, request: &HttpRequest, work: W) -> HttpResponse
+pub async fn answer<W>(
+    door: &Door,
+    route: Route,
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    work: W,
+) -> HttpResponse
 where
-    W: AsyncFnOnce(&str) -> Result<HttpResponse, Error>,
+    W: AsyncFnOnce(&str, &mut web::Payload) -> Result<HttpResponse, Error>,
 {
     let started = clock::instant();
     let request_id = request_id(request);
     let entered = door.enter(route, request);
     let result = match &entered {
-        Ok(_) => work(request_id.to_str().expect("a request id is visible ASCII")).await,
+        Ok(_) => work(request_id.to_str().expect("a request id is visible ASCII"), &mut payload).await,
         Err(error) => Err(error.clone()),
     };
     let mut response = match result {
@@ -184,7 +191,7 @@ where
     debug!(method, path, status, took_us = took.as_micros() as u64, ?request_id, "request answered");
     response.headers_mut().insert(REQUEST_ID, request_id);
     metrics::record_request(route, status, took);
-    response
+    if request.headers().contains_key(TRANSFER_ENCODING) { body::close_if_unread(response, payload) } else { response }
 }
 
 /// Answers an error, and tells the log of what is not the client's doing.

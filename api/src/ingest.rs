@@ -72,7 +72,7 @@ enum Unwritten {
 }
 
 impl Api {
-    pub(crate) async fn send(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
+    pub(crate) async fn send(&self, request: &HttpRequest, payload: &mut web::Payload) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
         body::media_type(request, &[MediaType::Json])?;
         let key = idempotency_key(request)?;
@@ -93,7 +93,7 @@ impl Api {
     pub(crate) async fn batch(
         &self,
         request: &HttpRequest,
-        payload: web::Payload,
+        payload: &mut web::Payload,
         request_id: &str,
     ) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;

@@ -53,10 +53,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig, ops: &Ops) {
 /// Refuses every path that is not mounted: below `/v1` as not built, elsewhere as not found.
 pub(crate) fn nothing_else(config: &mut web::ServiceConfig, door: &Arc<Door>) {
     let door = Arc::clone(door);
-    config.default_service(web::to(move |request: HttpRequest| {
+    config.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
         let door = Arc::clone(&door);
         async move {
-            answer(&door, Route::Other, &request, async |_| {
+            answer(&door, Route::Other, &request, payload, async |_, _| {
                 let path = request.path();
                 let code = if path.starts_with("/v1/") { Code::CallNotSupported } else { Code::NotFound };
                 Err(Error::new(code, format!("there is no call `{} {path}`", request.method())))
@@ -69,10 +69,10 @@ pub(crate) fn nothing_else(config: &mut web::ServiceConfig, door: &Arc<Door>) {
 /// Answers the methods that a resource does not take.
 pub(crate) fn other_methods(resource: actix_web::Resource, door: &Arc<Door>, allow: &'static str) -> actix_web::Resource {
     let door = Arc::clone(door);
-    resource.default_service(web::to(move |request: HttpRequest| {
+    resource.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
         let door = Arc::clone(&door);
         async move {
-            answer(&door, Route::Other, &request, async |_| {
+            answer(&door, Route::Other, &request, payload, async |_, _| {
                 let detail = format!("`{}` takes {allow}", request.path());
                 Err(Error::new(Code::MethodNotAllowed, detail).allowing(allow))
             })
@@ -92,9 +92,9 @@ where
 {
     let handler = {
         let ops = ops.clone();
-        get_or_head().to(move |request: HttpRequest| {
+        get_or_head().to(move |request: HttpRequest, payload: web::Payload| {
             let ops = ops.clone();
-            async move { answer(&ops.door, route, &request, async |_| work(&ops).await).await }
+            async move { answer(&ops.door, route, &request, payload, async |_, _| work(&ops).await).await }
         })
     };
     config.service(other_methods(web::resource(path).route(handler), &ops.door, "GET, HEAD"));

@@ -2,6 +2,7 @@
 //! after a failure the text is read again to find out where it went wrong.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::{Code, Error};
 
@@ -15,7 +16,11 @@ pub fn json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error> {
 
 #[cold]
 fn explain<'de, T: Deserialize<'de>>(bytes: &'de [u8], error: serde_json::Error) -> Error {
+    // What is wrong may stand before the place where the text stops being JSON.
     if !error.is_data() {
+        return Error::new(Code::MalformedJson, error.to_string());
+    }
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
         return Error::new(Code::MalformedJson, error.to_string());
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);

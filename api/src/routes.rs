@@ -40,7 +40,7 @@ fn post(api: &Arc<Api>, route: Route) -> actix_web::Route {
     web::post().to(move |request: HttpRequest, payload: web::Payload| {
         let api = Arc::clone(&api);
         async move {
-            answer(&api.door, route, &request, async |request_id| match route {
+            answer(&api.door, route, &request, payload, async |request_id, payload| match route {
                 Route::Batch => api.batch(&request, payload, request_id).await,
                 _ => api.send(&request, payload).await,
             })
@@ -54,8 +54,8 @@ where
     W: AsyncFn(&Api, &HttpRequest) -> Result<HttpResponse, Error> + Copy + 'static,
 {
     let api = Arc::clone(api);
-    get_or_head().to(move |request: HttpRequest| {
+    get_or_head().to(move |request: HttpRequest, payload: web::Payload| {
         let api = Arc::clone(&api);
-        async move { answer(&api.door, route, &request, async |_| work(&api, &request).await).await }
+        async move { answer(&api.door, route, &request, payload, async |_, _| work(&api, &request).await).await }
     })
 }

@@ -15,7 +15,7 @@ pub struct Figures {
     pub deliveries: u64,
     pub crashes: u64,
     pub drains: u64,
-    pub abandoned: u64,
+    pub cut_off: u64,
     /// Records that repeat an earlier one.
     pub repeats: u64,
     /// Deliveries that were attempted again after the provider had taken them, by a later lease.
@@ -29,7 +29,7 @@ impl AddAssign for Figures {
         self.deliveries += other.deliveries;
         self.crashes += other.crashes;
         self.drains += other.drains;
-        self.abandoned += other.abandoned;
+        self.cut_off += other.cut_off;
         self.repeats += other.repeats;
         self.resent += other.resent;
         self.failed += other.failed;
@@ -58,8 +58,6 @@ pub struct Judge {
     by_offset: HashMap<u64, usize>,
     /// Lane to offset in flight, under the present lease.
     in_flight: BTreeMap<String, u64>,
-    /// Offsets whose caller died: their answers go nowhere.
-    orphans: HashSet<u64>,
     /// Ends and other events on their way to the log.
     publishing: HashMap<u64, DeliveryStatus>,
     /// Highest index that was taken first, by lane.
@@ -83,7 +81,6 @@ impl Judge {
             deliveries,
             by_offset: log.iter().map(|written| (written.offset, written.index)).collect(),
             in_flight: BTreeMap::new(),
-            orphans: HashSet::new(),
             publishing: HashMap::new(),
             last_first_taken: HashMap::new(),
             draining: false,
@@ -135,14 +132,9 @@ impl Judge {
         }
     }
 
-    /// False if nobody waits for the answer.
-    pub fn answered(&mut self, offset: u64) -> bool {
-        if self.orphans.remove(&offset) {
-            return false;
-        }
+    pub fn answered(&mut self, offset: u64) {
         let lane = self.of(offset).lane.clone();
         self.in_flight.remove(&lane);
-        true
     }
 
     pub fn counted(&mut self, offset: u64, outcome: &Outcome) {
@@ -199,18 +191,16 @@ impl Judge {
         Err(format!("released with {:?} in flight, {:?} unwritten", self.in_flight, self.publishing))
     }
 
-    /// Every caller died; the offsets they worked on.
-    pub fn abandon_all(&mut self) -> Vec<u64> {
+    /// Every call under way is cut off; the offsets they were for.
+    pub fn cut_off(&mut self) -> Vec<u64> {
         let offsets: Vec<u64> = std::mem::take(&mut self.in_flight).into_values().collect();
-        self.orphans.extend(&offsets);
-        self.figures.abandoned += offsets.len() as u64;
+        self.figures.cut_off += offsets.len() as u64;
         offsets
     }
 
     /// A new lease begins from this commit.
     pub fn taken_over(&mut self, watermark: u64, finished: &FinishedSet, log: &[Written]) {
         self.in_flight.clear();
-        self.orphans.clear();
         self.publishing.clear();
         self.draining = false;
         for delivery in &mut self.deliveries {

@@ -46,7 +46,7 @@ enum Coming {
     Drain,
     CallersDie,
     Wake { lease: u64 },
-    Answer { lease: u64, offset: u64, answer: Answer },
+    Answer { lease: u64, callers: u64, offset: u64, answer: Answer },
     Acknowledge { lease: u64, offset: u64, ends: bool },
     Released { lease: u64 },
 }
@@ -77,6 +77,8 @@ pub struct World {
     committed: (u64, String),
     engine: Engine,
     lease: u64,
+    /// Rises when all callers die: what they would have answered never comes.
+    callers: u64,
     held: bool,
     draining: bool,
     judge: Judge,
@@ -100,6 +102,7 @@ impl World {
             fed: 0,
             committed: (0, String::new()),
             lease: 0,
+            callers: 0,
             held: false,
             draining: false,
             judge,
@@ -138,7 +141,7 @@ impl World {
     fn happen(&mut self, coming: Coming) -> Result<(), String> {
         match coming {
             Coming::Write => {
-                self.written = (self.written + 1 + self.random.below(30) as usize).min(self.log.len());
+                self.written = (self.written + 1 + self.random.below(10) as usize).min(self.log.len());
                 if self.written < self.log.len() {
                     let pause = self.random.below(300);
                     self.after(pause, Coming::Write);
@@ -150,6 +153,7 @@ impl World {
             }
             Coming::Crash => {
                 self.judge.crashed();
+                self.cut_off()?;
                 self.take_over();
             }
             Coming::Drain => {
@@ -158,12 +162,14 @@ impl World {
                 self.judge.draining();
             }
             Coming::CallersDie => {
-                for offset in self.judge.abandon_all() {
+                for offset in self.cut_off()? {
                     self.feed(Event::Abandoned { offset })?;
                 }
             }
             Coming::Wake { lease } if lease == self.lease => self.feed(Event::Tick)?,
-            Coming::Answer { lease, offset, answer } if lease == self.lease => self.answer(offset, answer)?,
+            Coming::Answer { lease, callers, offset, answer } if (lease, callers) == (self.lease, self.callers) => {
+                self.answer(offset, answer)?;
+            }
             Coming::Acknowledge { lease, offset, ends } if lease == self.lease => {
                 if let Some(status) = self.judge.acknowledged(offset, ends)
                     && ends
@@ -182,6 +188,18 @@ impl World {
             Coming::Wake { .. } | Coming::Answer { .. } | Coming::Acknowledge { .. } | Coming::Released { .. } => {}
         }
         Ok(())
+    }
+
+    /// Whoever called the provider is gone: some of the requests had arrived. What was in flight.
+    fn cut_off(&mut self) -> Result<Vec<u64>, String> {
+        self.callers += 1;
+        let offsets = self.judge.cut_off();
+        for &offset in &offsets {
+            if self.random.below(2) == 0 {
+                self.judge.taken(offset, false)?;
+            }
+        }
+        Ok(offsets)
     }
 
     fn commit(&mut self) {
@@ -271,8 +289,8 @@ impl World {
 
     fn call(&mut self, attempt: Attempt) -> Result<(), String> {
         if self.mutant == Mutant::MixesLanes && self.random.below(4) == 0 {
-            let (lease, offset) = (self.lease, attempt.offset);
-            self.after(2_000, Coming::Answer { lease, offset, answer: Answer::Taken });
+            let (lease, callers, offset) = (self.lease, self.callers, attempt.offset);
+            self.after(2_000, Coming::Answer { lease, callers, offset, answer: Answer::Taken });
             self.judge.started(&attempt, self.now().wall)?;
             // Tells the engine that it failed long before the truth is known.
             let report = Report { outcome: Outcome::MessageRejected, code: None, detail: None };
@@ -292,8 +310,8 @@ impl World {
             _ => Answer::Gone,
         };
         let took = if self.random.below(20) == 0 { self.random.below(3_000) } else { self.random.below(40) };
-        let (lease, offset) = (self.lease, attempt.offset);
-        self.after(1 + took, Coming::Answer { lease, offset, answer });
+        let (lease, callers, offset) = (self.lease, self.callers, attempt.offset);
+        self.after(1 + took, Coming::Answer { lease, callers, offset, answer });
         Ok(())
     }
 
@@ -301,9 +319,7 @@ impl World {
         if matches!(answer, Answer::Taken | Answer::TakenAndLost) {
             self.judge.taken(offset, answer == Answer::Taken)?;
         }
-        if !self.judge.answered(offset) {
-            return Ok(()); // its caller died
-        }
+        self.judge.answered(offset);
         let outcome = match answer {
             Answer::Taken => Outcome::Accepted { provider_id: None },
             Answer::TakenAndLost | Answer::NotTakenAndLost => Outcome::Ambiguous,

@@ -54,7 +54,7 @@ pub fn write(random: &mut Random, begin: Timestamp) -> Vec<Written> {
         let delivery = Arc::new(Outbound { router_epoch: epoch, ..deliveries[next].clone() });
         log.push(Written { offset, index: next, delivery });
         next += 1;
-        if random.below(20) == 0 {
+        if random.below(60) == 0 {
             committed = next;
         }
         if random.below(100) == 0 {

@@ -138,7 +138,7 @@ impl Random {
         Self::new(Uuid::new_v4().as_u64_pair().0)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -148,7 +148,7 @@ impl Random {
 
     /// Below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("less than a usize")
+        usize::try_from(self.number() % bound as u64).expect("less than a usize")
     }
 
     pub fn shuffle<T>(&mut self, items: &mut [T]) {

@@ -199,7 +199,7 @@ pub async fn tenants_do_not_see_each_other(status: Arc<dyn Status>) {
         assert_eq!((seen.status, &seen.content), (expected, &message.content));
         let page = PageRequest { limit: 5, cursor: None };
         let listed = status.conversation(&message.tenant, &message.conversation_id, &page, ours.now()).await;
-        assert_eq!(listed.expect("the store answers").messages, [seen.clone()]);
+        assert_eq!(listed.expect("the store answers").messages, std::slice::from_ref(&seen));
         let listed = status.messages(&message.tenant, &Filter::default(), &page, ours.now()).await;
         assert_eq!(listed.expect("the store answers").messages, [seen]);
         let foreign = if expected == MessageStatus::Queued { delivered } else { queued };

@@ -1,0 +1,148 @@
+//! `chat4all send`
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chat4all_proto::http::{Accepted, DeliveryView, MessageView, SendRequest};
+use chat4all_proto::{Content, DeliveryId, DeliveryStatus, MessageId, MessageStatus};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::client::{Api, ApiArgs};
+use super::show::summary;
+use super::{Failure, say_at_once};
+
+const POLL_FIRST: Duration = Duration::from_millis(20);
+const POLL_MAX: Duration = Duration::from_millis(500);
+
+/// Sends one text to one or more addresses.
+///
+/// An address is CHANNEL:TARGET. Prints the message's id once it is accepted; with --wait also every status of every
+/// delivery as it comes, and the exit code is 1 unless all were delivered.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where to: `webhook:https://example.com/inbox`
+    #[arg(required = true, value_name = "ADDRESS")]
+    addresses: Vec<String>,
+    /// What to say
+    #[arg(value_name = "TEXT")]
+    text: String,
+    /// Wait for the end, and print each status on the way
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most
+    #[arg(long, value_name = "DURATION", default_value = "60s", requires = "wait", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// The conversation: its messages arrive in the order accepted. Without it, the message is its own
+    #[arg(long, value_name = "ID")]
+    conversation: Option<String>,
+    /// Idempotency key: sending again with the same key delivers once
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Give up when it is not delivered by then. 24 h unless given, 7 days at most
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    expires: Option<Duration>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  chat4all send webhook:http://127.0.0.1:8090/inbox/ana \"Your parcel is here\" --wait
+  chat4all send hook:https://a.example/in hook:https://b.example/in \"hi\" --conversation order-42
+  chat4all send hook:https://a.example/in \"paid\" --key invoice-7 --expires 1h";
+
+pub async fn run(args: Args) -> Result<(), Failure> {
+    let api = args.api.connect()?;
+    let mut request = SendRequest::new(args.addresses, Content::Text { text: args.text });
+    request.conversation_id = args.conversation;
+    request.expires_in_seconds = args.expires.map(|expires| expires.as_secs());
+    let accepted: Accepted = api.post(&["v1", "messages"], &request, args.key.as_deref()).await?;
+    if args.json {
+        say_at_once(json(&accepted))?;
+    } else {
+        say_at_once(format!("{}  {}", accepted.message_id, accepted.status))?;
+    }
+    if !args.wait {
+        return Ok(());
+    }
+    let deadline = Instant::now() + args.timeout;
+    let mut watch = Watch { id: accepted.message_id, json: args.json, printed: HashMap::new(), last: None };
+    match timeout_at(deadline, watch.until_the_end(&api)).await {
+        Ok(end) => judge(&end?),
+        Err(_) => Err(watch.gave_up(args.timeout)),
+    }
+}
+
+/// Follows one message and prints what changes.
+struct Watch {
+    id: MessageId,
+    json: bool,
+    printed: HashMap<DeliveryId, (DeliveryStatus, usize)>,
+    last: Option<MessageStatus>,
+}
+
+impl Watch {
+    async fn until_the_end(&mut self, api: &Api) -> Result<MessageView, Failure> {
+        let mut pause = POLL_FIRST;
+        loop {
+            match api.message(self.id).await {
+                Ok(view) => {
+                    if self.print_changes(&view)? {
+                        pause = POLL_FIRST;
+                    }
+                    self.last = Some(view.status);
+                    if view.status.is_end() {
+                        return Ok(view);
+                    }
+                }
+                Err(refusal) if refusal.is_passing() => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+            // The API has no call that waits for a change: asking again is the only way.
+            sleep(pause).await;
+            pause = (pause * 3 / 2).min(POLL_MAX);
+        }
+    }
+
+    fn print_changes(&mut self, view: &MessageView) -> Result<bool, Failure> {
+        let mut changed = false;
+        for delivery in &view.deliveries {
+            let state = (delivery.status, delivery.attempts.len());
+            if self.printed.insert(delivery.delivery_id, state) != Some(state) {
+                changed = true;
+                if !self.json {
+                    say_at_once(line(delivery))?;
+                }
+            }
+        }
+        if changed && self.json {
+            say_at_once(json(view))?;
+        }
+        Ok(changed)
+    }
+
+    fn gave_up(&self, waited: Duration) -> Failure {
+        let last = self.last.map_or("without a status".to_owned(), |status| format!("`{status}`"));
+        let waited = humantime::format_duration(waited);
+        Failure::failed(format!("no end after {waited}: it is still {last}; see `chat4all show {}`", self.id))
+    }
+}
+
+fn line(delivery: &DeliveryView) -> String {
+    format!("{}  {}", delivery.to, summary(delivery))
+}
+
+fn json(body: &impl serde::Serialize) -> String {
+    serde_json::to_string(body).expect("the API's bodies have text keys only")
+}
+
+fn judge(end: &MessageView) -> Result<(), Failure> {
+    match end.status {
+        MessageStatus::Delivered | MessageStatus::Read | MessageStatus::Sent => Ok(()),
+        other => Err(Failure::failed(format!("the message ended as `{other}`; see `chat4all show {}`", end.message_id))),
+    }
+}

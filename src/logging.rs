@@ -1,0 +1,17 @@
+//! Logs go to stderr; stdout is for answers.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+
+/// Starts logging as configured. Once a process.
+pub fn start(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log_level).expect("validation has read it");
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
