@@ -4,7 +4,6 @@ mod bench;
 mod cli;
 mod config;
 mod logging;
-mod role;
 mod serve;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::body;
+use crate::connections;
 use crate::error::{Code, Error};
 use crate::metrics;
 
@@ -118,7 +119,10 @@ impl Door {
             }
         };
         if tokio::time::timeout(grace, emptied).await.is_err() {
-            warn!(inside = self.inside.load(Ordering::SeqCst), "requests were still unanswered at the end of the drain");
+            warn!(
+                inside = self.inside.load(Ordering::SeqCst),
+                "requests were still unanswered at the end of the drain"
+            );
         }
     }
 
@@ -139,7 +143,9 @@ impl Door {
     fn authorize(&self, request: &HttpRequest) -> Result<(), Error> {
         let Some(expected) = &self.key else { return Ok(()) };
         let Some(header) = request.headers().get(AUTHORIZATION) else {
-            return Err(Error::new(Code::Unauthorized, "send the header `Authorization: Bearer KEY`").at("authorization"));
+            return Err(
+                Error::new(Code::Unauthorized, "send the header `Authorization: Bearer KEY`").at("authorization")
+            );
         };
         let given = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let right = given.is_some_and(|(_, key)| {
@@ -173,6 +179,7 @@ where
     W: AsyncFnOnce(&str, &mut web::Payload) -> Result<HttpResponse, Error>,
 {
     let started = clock::instant();
+    let _busy = connections::busy(request);
     let request_id = request_id(request);
     let entered = door.enter(route, request);
     let result = match &entered {

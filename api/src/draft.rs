@@ -151,7 +151,8 @@ fn addresses(targets: &[String], content: &Content, directory: &Directory) -> Re
 
 fn unknown_channel(name: &ChannelName, directory: &Directory) -> Error {
     let names: Vec<_> = directory.keys().map(ChannelName::as_str).collect();
-    let there_are = if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+    let there_are =
+        if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
     Error::new(Code::UnknownChannel, format!("no channel `{name}`; {there_are}"))
 }
 

@@ -45,7 +45,9 @@ pub(crate) struct Ops {
 
 /// Mounts the three routes.
 pub(crate) fn routes(config: &mut web::ServiceConfig, ops: &Ops) {
-    get(config, "/health/live", Route::Live, ops, async |_| Ok(HttpResponse::Ok().content_type("text/plain").body("live\n")));
+    get(config, "/health/live", Route::Live, ops, async |_| {
+        Ok(HttpResponse::Ok().content_type("text/plain").body("live\n"))
+    });
     get(config, "/health/ready", Route::Ready, ops, ready);
     get(config, "/metrics", Route::Metrics, ops, async |_| metrics());
 }
@@ -67,7 +69,11 @@ pub(crate) fn nothing_else(config: &mut web::ServiceConfig, door: &Arc<Door>) {
 }
 
 /// Answers the methods that a resource does not take.
-pub(crate) fn other_methods(resource: actix_web::Resource, door: &Arc<Door>, allow: &'static str) -> actix_web::Resource {
+pub(crate) fn other_methods(
+    resource: actix_web::Resource,
+    door: &Arc<Door>,
+    allow: &'static str,
+) -> actix_web::Resource {
     let door = Arc::clone(door);
     resource.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
         let door = Arc::clone(&door);

@@ -11,15 +11,16 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tracing::warn;
 
 use crate::call::Door;
+use crate::connections::Connections;
 
 /// What clients may take of a server.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Threads that serve. Default: 1, which leaves the second of two cores to the other roles.
     pub workers: usize,
-    /// Open connections for each worker. Default: 4,096.
+    /// Open connections for each worker, two file descriptors each. Default: 1,024.
     pub connections_max: usize,
-    /// Time for the whole head of a connection's first request. Default: 10 s.
+    /// Time for the whole head of a request (a connection's later requests: and for the pause before it). Default: 10 s.
     pub head_timeout: Duration,
     /// How long an idle connection is kept. Default: 75 s.
     pub keep_alive: Duration,
@@ -31,7 +32,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             workers: 1,
-            connections_max: 4_096,
+            connections_max: 1_024,
             head_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             drain_timeout: Duration::from_secs(10),
@@ -46,8 +47,8 @@ pub struct Server {
     drain_timeout: Duration,
     handle: ServerHandle,
     task: JoinHandle<io::Result<()>>,
-    /// Ends with the server.
-    background: Option<AbortHandle>,
+    /// Tasks that end with the server.
+    background: Vec<AbortHandle>,
 }
 
 /// Opens `listen` and serves what `configure` mounts. Panics outside a tokio runtime.
@@ -55,7 +56,10 @@ pub(crate) fn start<C>(listen: SocketAddr, limits: &Limits, door: Arc<Door>, con
 where
     C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
+    let connections = Arc::new(Connections::new(limits.keep_alive + limits.head_timeout));
+    let opened = Arc::clone(&connections);
     let server = HttpServer::new(move || App::new().configure(configure.clone()))
+        .on_connect(move |io, extensions| opened.opened(io, extensions))
         .workers(limits.workers.max(1))
         .max_connections(limits.connections_max)
         .client_request_timeout(limits.head_timeout)
@@ -72,7 +76,7 @@ where
         drain_timeout: limits.drain_timeout,
         handle: server.handle(),
         task: tokio::spawn(server),
-        background: None,
+        background: vec![tokio::spawn(async move { connections.run().await }).abort_handle()],
     })
 }
 
@@ -83,7 +87,7 @@ impl Server {
     }
 
     pub(crate) fn with_background(mut self, task: AbortHandle) -> Self {
-        self.background = Some(task);
+        self.background.push(task);
         self
     }
 
@@ -92,9 +96,7 @@ impl Server {
     pub async fn stop(self) {
         self.door.drain(self.drain_timeout).await;
         self.handle.stop(true).await;
-        if let Some(background) = self.background {
-            background.abort();
-        }
+        self.background.iter().for_each(AbortHandle::abort);
         match self.task.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "the HTTP server ended with an error"),

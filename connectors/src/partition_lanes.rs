@@ -240,7 +240,12 @@ impl PartitionLanes {
         ctx.spawn(writing.into_actor(self).map(move |written, lanes, ctx| {
             lanes.commit_due = false;
             match written {
-                Ok(fenced) if fenced.is_empty() => lanes.committed = (offset, metadata),
+                Ok(fenced) if fenced.is_empty() => {
+                    lanes.committed = (offset, metadata.clone());
+                    let now = now();
+                    lanes.feed(Event::Committed { watermark: offset, metadata }, now);
+                    lanes.go_on(now, None, ctx);
+                }
                 Ok(_) => return lanes.abandon(),
                 Err(error) => {
                     warn!(partition = %lanes.partition.lease.partition, %error, "a commit failed and is tried again");

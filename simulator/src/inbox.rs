@@ -147,7 +147,9 @@ impl Inboxes {
         let kept = self.by_name.get(name).map(|inbox| &inbox.kept);
         let numbers = kept.into_iter().flat_map(|kept| kept.range(kept.len().saturating_sub(limit)..));
         let messages = numbers.filter_map(|number| self.deliveries.get(number)).map(|(_, one)| view(one)).collect();
-        serde_json::to_vec(&List { messages }).expect("every key is text")
+        let mut json = serde_json::to_vec(&List { messages }).expect("every key is text");
+        json.push(b'\n');
+        json
     }
 
     /// `{"inboxes": [{name, received, kept}]}` by name.
@@ -203,7 +205,7 @@ mod tests {
         let text = String::from_utf8(inboxes.show("ana", 10)).unwrap();
         assert_eq!(
             text,
-            r#"{"messages":[{"received_at":"2026-11-21T22:33:44.123Z","status":200,"webhook_id":"dlv_1","headers":{"webhook-id":"dlv_1"},"body":{"b": 1.10}},{"received_at":"2026-11-21T22:33:44.123Z","status":200,"webhook_id":"dlv_1","headers":{"webhook-id":"dlv_1"},"body":"not JSON"}]}"#
+            r#"{"messages":[{"received_at":"2026-11-21T22:33:44.123Z","status":200,"webhook_id":"dlv_1","headers":{"webhook-id":"dlv_1"},"body":{"b": 1.10}},{"received_at":"2026-11-21T22:33:44.123Z","status":200,"webhook_id":"dlv_1","headers":{"webhook-id":"dlv_1"},"body":"not JSON"}]}"#.to_owned() + "\n"
         );
     }
 

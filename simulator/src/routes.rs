@@ -59,9 +59,11 @@ impl State {
 
     /// Keeps a delivery and says what its sender gets.
     pub fn deliver(&mut self, name: &str, fault: Fault, request: &Request) -> Reaction {
+        let status = fault.status.unwrap_or(200);
+        let text = if status < 300 { "ok\n" } else { "a fault, as asked for\n" };
         let answer = Answer {
             retry_after_seconds: fault.retry_after.map(|wait| wait.as_millis().div_ceil(1_000) as u64),
-            ..Answer::text(fault.status.unwrap_or(200), "ok\n")
+            ..Answer::text(status, text)
         };
         let (raw, body) = request.raw();
         self.inboxes.keep(

@@ -1,6 +1,6 @@
 //! As much of HTTP/1.1 as a receiver needs: reads a request with a `content-length`, writes an answer. `connection` calls it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Longest request line and headers.
-const HEAD_BYTES_MAX: usize = 64 * 1_024;
+const HEAD_BYTES_MAX: usize = 16 * 1_024;
 /// Longest body.
 const BODY_BYTES_MAX: usize = 1_024 * 1_024;
 const HEADERS_MAX: usize = 96;
@@ -188,8 +188,10 @@ impl Answer {
     }
 
     pub fn json(status: u16, value: &impl serde::Serialize) -> Self {
-        let body = serde_json::to_vec(value).expect("the simulator's own types have text as keys").into();
-        Self { status, content_type: "application/json", retry_after_seconds: None, body }
+        let mut body = serde_json::to_vec(value).expect("the simulator's own types have text as keys");
+        // For terminals.
+        body.push(b'\n');
+        Self { status, content_type: "application/json", retry_after_seconds: None, body: body.into() }
     }
 
     /// RFC 9457.
@@ -200,26 +202,28 @@ impl Answer {
 
     /// As it goes over the wire. `last`: the connection closes after it.
     pub fn to_bytes(&self, last: bool) -> Vec<u8> {
-        let mut head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n",
-            self.status,
-            reason(self.status),
-            self.content_type,
-            self.body.len()
-        );
+        let mut bytes = Vec::with_capacity(128 + self.body.len());
+        // Writing to a Vec cannot fail.
+        let _ = self.write(last, &mut bytes);
+        bytes
+    }
+
+    fn write(&self, last: bool, out: &mut Vec<u8>) -> io::Result<()> {
+        write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status))?;
         if let Some(seconds) = self.retry_after_seconds {
-            head.push_str(&format!("retry-after: {seconds}\r\n"));
+            write!(out, "retry-after: {seconds}\r\n")?;
         }
         if last {
-            head.push_str("connection: close\r\n");
+            out.extend_from_slice(b"connection: close\r\n");
         }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        // These may not have a body, whatever the length says.
-        if !matches!(self.status, 204 | 304) {
-            bytes.extend_from_slice(&self.body);
+        // These two have no body, and 204 may not even announce one.
+        if matches!(self.status, 204 | 304) {
+            out.extend_from_slice(b"\r\n");
+            return Ok(());
         }
-        bytes
+        write!(out, "content-type: {}\r\ncontent-length: {}\r\n\r\n", self.content_type, self.body.len())?;
+        out.extend_from_slice(&self.body);
+        Ok(())
     }
 }
 

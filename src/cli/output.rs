@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::config;
+use crate::{config, serve};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,12 @@ impl Failure {
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
         Self::usage(error)
+    }
+}
+
+impl From<serve::Error> for Failure {
+    fn from(error: serve::Error) -> Self {
+        Self::failed(error)
     }
 }
 

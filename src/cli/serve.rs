@@ -1,11 +1,10 @@
 //! `chat4all serve`
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::config::{Config, Override, Sources};
-use crate::role::Role;
-use crate::{logging, serve};
+use crate::serve::{self, Role};
+use crate::logging;
 
 use super::Failure;
 
@@ -68,7 +67,5 @@ impl ConfigArgs {
 pub async fn run(args: Args) -> Result<(), Failure> {
     let config = args.config.load()?;
     logging::start(&config);
-    let simulator = args.roles.is_empty() && config.channels_by_default;
-    let roles = if args.roles.is_empty() { Role::ALL.into() } else { args.roles.into_iter().collect::<BTreeSet<_>>() };
-    serve::run(config, roles, simulator).await
+    Ok(serve::run(config, &args.roles).await?)
 }

@@ -38,7 +38,10 @@ async fn a_bad_message_fails_alone_and_the_rest_is_one_append() {
     check(&reply, &[(202, "", ""), (422, "invalid_field", "content.text"), (202, "", ""), (422, "invalid_field", "")]);
     assert_eq!((harness.log.appends(), harness.log.records().len()), (1, 2));
     let ids: Vec<_> = harness.log.messages().iter().map(|message| message.message_id.to_string()).collect();
-    assert_eq!([&reply.json()["results"][0]["message_id"], &reply.json()["results"][2]["message_id"]], [&ids[0], &ids[1]]);
+    assert_eq!(
+        [&reply.json()["results"][0]["message_id"], &reply.json()["results"][2]["message_id"]],
+        [&ids[0], &ids[1]]
+    );
 }
 
 #[tokio::test]

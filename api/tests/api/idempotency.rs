@@ -70,7 +70,8 @@ async fn the_same_key_with_other_contents_is_a_conflict() {
 async fn an_id_that_the_client_chose_is_used_once() {
     let harness = Harness::start();
     let id = "msg_018f4e0e-0000-7000-8000-000000000001";
-    let body = |text: &str| format!(r#"{{"to":"hook:ana","message_id":"{id}","content":{{"type":"text","text":"{text}"}}}}"#);
+    let body =
+        |text: &str| format!(r#"{{"to":"hook:ana","message_id":"{id}","content":{{"type":"text","text":"{text}"}}}}"#);
     assert_eq!(harness.send(body("hi")).await.json()["message_id"], id);
     assert_eq!(harness.send(body("hi")).await.status, 202);
     let problem = harness.send(body("ho")).await.expect(409, "idempotency_conflict");
@@ -83,7 +84,10 @@ async fn the_trace_context_goes_with_the_record() {
     let harness = Harness::start();
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for traceparent in [trace, "rubbish"] {
-        assert_eq!(Reply::of(harness.post("/v1/messages", hello()).header("traceparent", traceparent)).await.status, 202);
+        assert_eq!(
+            Reply::of(harness.post("/v1/messages", hello()).header("traceparent", traceparent)).await.status,
+            202
+        );
     }
     let traces: Vec<_> = harness.log.records().into_iter().map(|record| record.traceparent).collect();
     assert_eq!(traces, [Some(trace.into()), None]);

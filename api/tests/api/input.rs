@@ -91,7 +91,10 @@ async fn a_bad_field_is_422_and_named() {
         (content(&format!(r#"{{"type":"text","text":"{long}"}}"#)), "content.text"),
         (content(r#"{"type":"media","url":"https://x/\r\nb"}"#), "content.url"),
         (content(r#"{"type":"media","url":"https://x/","mime_type":"a\nb"}"#), "content.mime_type"),
-        (content(r#"{"type":"template","name":"a","language":"pt","variables":{"n":["a\u0007"]}}"#), "content.variables.n"),
+        (
+            content(r#"{"type":"template","name":"a","language":"pt","variables":{"n":["a\u0007"]}}"#),
+            "content.variables.n",
+        ),
         (content(&format!(r#"{{"type":"raw","body":{}{}}}"#, "[".repeat(200), "]".repeat(200))), "content.body"),
         (also(r#""colour":"red""#), "colour"),
         (also(r#""to":"hook:bob""#), "to"),
@@ -147,7 +150,8 @@ async fn a_field_that_is_not_built_is_not_ignored() {
 #[tokio::test]
 async fn another_type_or_encoding_of_body_is_415() {
     let harness = Harness::start();
-    for content_type in ["", "text/plain", "application/x-ndjson", "application/jsonx", "application/x-www-form-urlencoded"]
+    for content_type in
+        ["", "text/plain", "application/x-ndjson", "application/jsonx", "application/x-www-form-urlencoded"]
     {
         let case = Case { content_type, ..Case::body(hello()) };
         check(&harness, case, 415, "unsupported_media_type", "content-type").await;
@@ -196,7 +200,9 @@ async fn a_path_or_method_that_is_not_there_is_refused() {
     for path in ["/", "/docs", "/openapi.json", "/v2/messages"] {
         Reply::of(harness.get(path)).await.expect(404, "not_found");
     }
-    for (path, allow) in [("/v1/messages", "GET, HEAD, POST"), ("/v1/messages/batch", "POST"), ("/metrics", "GET, HEAD")] {
+    for (path, allow) in
+        [("/v1/messages", "GET, HEAD, POST"), ("/v1/messages/batch", "POST"), ("/metrics", "GET, HEAD")]
+    {
         let reply = Reply::of(harness.client.delete(format!("{}{path}", harness.base))).await;
         reply.expect(405, "method_not_allowed");
         assert_eq!(reply.header("allow"), Some(allow), "{path}");

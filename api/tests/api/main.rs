@@ -1,5 +1,7 @@
 //! The API over real HTTP, against a log and a status store that can be told to fail.
 
+#![allow(clippy::unwrap_used, reason = "clippy takes the helpers of an integration test for other code")]
+
 mod support;
 
 mod auth;

@@ -1,6 +1,6 @@
 //! The decider of one partition.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ pub enum Event {
     Abandoned { offset: u64 },
     /// What was published last about this offset is acknowledged by the log.
     Published { offset: u64 },
+    /// What `commit` gave is written.
+    Committed { watermark: u64, metadata: String },
     /// Time passed.
     Tick,
     /// The partition goes elsewhere: start nothing more.
@@ -156,7 +158,8 @@ struct End {
 /// Decides for one partition under one lease.
 ///
 /// Invariants: one attempt at a time per lane, heads in the order they arrived; an offset is finished only when its end
-/// is acknowledged by the log; nothing is started after `Drain`.
+/// is acknowledged by the log; what failed is not followed by its lane before a commit has it; nothing is started after
+/// `Drain`.
 #[derive(Debug)]
 pub struct Engine {
     policy: Policy,
@@ -166,6 +169,8 @@ pub struct Engine {
     router_epoch: u64,
     entries: HashMap<u64, Entry>,
     lanes: Lanes,
+    /// Lanes that wait until their head's end is committed, by its offset.
+    closed: BTreeMap<u64, LaneId>,
     /// Attempts by their start, to notice the slow ones.
     slow: VecDeque<(Instant, u64, u32)>,
     held: bool,
@@ -185,6 +190,7 @@ impl Engine {
             router_epoch: 0,
             entries: HashMap::new(),
             lanes: Lanes::default(),
+            closed: BTreeMap::new(),
             slow: VecDeque::new(),
             held: false,
             draining: false,
@@ -211,6 +217,7 @@ impl Engine {
                 self.unacknowledged -= 1;
                 self.finish(offset, commands);
             }
+            Event::Committed { watermark, metadata } => self.committed(watermark, &metadata),
             Event::Tick => self.tick(now, commands),
             Event::Drain => self.draining = true,
         }
@@ -267,15 +274,8 @@ impl Engine {
             return self.finish(offset, commands);
         }
         let lane = self.lanes.enqueue(offset, &delivery);
-        let entry = Entry {
-            delivery,
-            lane,
-            calls: 0,
-            burnt: 0,
-            held: 0,
-            started_at: Timestamp::default(),
-            in_flight: false,
-        };
+        let entry =
+            Entry { delivery, lane, calls: 0, burnt: 0, held: 0, started_at: Timestamp::default(), in_flight: false };
         self.entries.insert(offset, entry);
     }
 
@@ -343,10 +343,18 @@ impl Engine {
         commands.push(Command::Publish { offset, event: Box::new(event), dead_letter: None, ends: false });
     }
 
-    /// The lane's head has ended: its lane goes on at once, its offset is finished when the log has the end.
+    /// The lane's head has ended: its offset is finished when the log has the end. Its lane goes on at once if the
+    /// provider has it or never will. Otherwise a crash before the commit would have it tried again: its successors wait
+    /// for the commit, so that it cannot be taken after them.
     fn end(&mut self, offset: u64, end: End, now: Now, commands: &mut Vec<Command>) {
         let entry = self.entries.remove(&offset).expect("only deliveries that are being worked on end");
-        self.lanes.pop(entry.lane);
+        match end.status {
+            DeliveryStatus::Failed | DeliveryStatus::Unknown => {
+                self.lanes.close(entry.lane);
+                self.closed.insert(offset, entry.lane);
+            }
+            _ => self.lanes.pop(entry.lane),
+        }
         self.unacknowledged += 1;
         let End { status, reason, attempt, provider_id } = end;
         let dead_letter = reason.map(|reason| {
@@ -365,6 +373,21 @@ impl Engine {
         event.provider_id = provider_id;
         event.reason = reason;
         commands.push(Command::Publish { offset, event: Box::new(event), dead_letter, ends: true });
+    }
+
+    /// Lets the lanes go on whose heads no takeover would try again.
+    fn committed(&mut self, watermark: u64, metadata: &str) {
+        if self.closed.is_empty() {
+            return;
+        }
+        let finished = FinishedSet::decode(metadata, watermark).unwrap_or_default();
+        self.closed.retain(|&offset, &mut lane| {
+            let committed = offset < watermark || finished.contains(offset);
+            if committed {
+                self.lanes.pop(lane);
+            }
+            !committed
+        });
     }
 
     /// The attempt's maker died: nobody knows whether it was sent. It is sent again, as after a crash, without being

@@ -30,6 +30,8 @@ enum Head {
     Ready,
     InFlight,
     WaitingUntil(Instant),
+    /// Its end is not committed yet.
+    Ending,
 }
 
 /// All lanes of a partition.
@@ -101,9 +103,17 @@ impl Lanes {
         self.waiting.insert((until, id));
     }
 
-    /// The head in flight has ended: the next one is ready, or the lane ends too.
-    pub fn pop(&mut self, id: LaneId) {
+    /// The head in flight has ended, but the next one must not overtake it until `pop`.
+    pub fn close(&mut self, id: LaneId) {
         self.land(id);
+        self.lane(id).head = Head::Ending;
+    }
+
+    /// The head, in flight or closed, is done with: the next one is ready, or the lane ends too.
+    pub fn pop(&mut self, id: LaneId) {
+        if self.lane(id).head != Head::Ending {
+            self.land(id);
+        }
         let lane = self.lane(id);
         lane.queue.pop_front();
         if lane.queue.is_empty() {

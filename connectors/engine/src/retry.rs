@@ -72,7 +72,10 @@ mod tests {
         let nearly_one = Unit::new(1.0);
         for (burnt, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (90, 8)] {
             let delay = policy.delay(burnt, None, nearly_one);
-            assert!(delay <= SECOND * seconds && delay > SECOND * seconds - Duration::from_millis(1), "{burnt}: {delay:?}");
+            assert!(
+                delay <= SECOND * seconds && delay > SECOND * seconds - Duration::from_millis(1),
+                "{burnt}: {delay:?}"
+            );
         }
         assert_eq!(policy.delay(3, None, Unit::new(0.0)), Duration::ZERO);
     }

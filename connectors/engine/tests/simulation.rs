@@ -22,7 +22,7 @@ fn nothing_is_lost_reordered_or_sent_twice_without_need() {
         println!("{:?}", run(seed, Mutant::None).unwrap_or_else(|fault| panic!("{fault}")));
         return;
     }
-    let seeds = setting("CHAT4ALL_SEEDS").unwrap_or(400);
+    let seeds = setting("CHAT4ALL_SEEDS").unwrap_or(200);
     let mut total = world::Figures::default();
     for seed in 0..seeds {
         total += run(seed, Mutant::None).unwrap_or_else(|fault| panic!("{fault}\nreplay with CHAT4ALL_SEED={seed}"));

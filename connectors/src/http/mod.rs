@@ -1,5 +1,8 @@
 //! The HTTP client that carries a channel's requests out. The channel actors call it; it knows no provider and decides
 //! nothing: what came back, or how it did not, is all it tells.
+//!
+//! Memory of one attempt is bounded: hyper takes at most 100 headers and buffers about 400 KiB of a head, we keep 16 KiB
+//! of a body.
 
 mod log_url;
 mod resolver;
@@ -50,8 +53,8 @@ pub struct Client {
 
 /// The client cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be made")]
-pub struct ClientError(#[source] reqwest::Error);
+#[error("the HTTP client cannot be made: {}", root(.0))]
+pub struct ClientError(reqwest::Error);
 
 impl Client {
     /// Chooses ring as the process's TLS provider unless one is chosen. On a system without CA certificates the client

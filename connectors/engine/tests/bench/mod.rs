@@ -58,6 +58,12 @@ impl Bench {
         self.engine.remember(recent.map(|(id, generation)| (Uuid::from_u128(id), generation)));
     }
 
+    /// The commit is written.
+    pub fn commit(&mut self) {
+        let (watermark, metadata) = self.engine.commit();
+        self.feed(Event::Committed { watermark, metadata });
+    }
+
     pub fn now(&self) -> Now {
         Now { instant: self.begin + self.passed, wall: self.wall() }
     }

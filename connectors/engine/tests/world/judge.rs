@@ -75,8 +75,7 @@ impl Judge {
             delivery.lane = written.delivery.conversation_id.to_string();
             delivery.expires_at = written.delivery.expires_at;
         }
-        let figures =
-            Figures { deliveries: count as u64, repeats: (log.len() - count) as u64, ..Figures::default() };
+        let figures = Figures { deliveries: count as u64, repeats: (log.len() - count) as u64, ..Figures::default() };
         Self {
             deliveries,
             by_offset: log.iter().map(|written| (written.offset, written.index)).collect(),

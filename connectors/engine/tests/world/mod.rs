@@ -13,8 +13,8 @@ use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::{DeliveryStatus, Timestamp};
 
-use judge::Judge;
 pub use judge::Figures;
+use judge::Judge;
 use script::{Random, Written};
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_795_300_000_000);
@@ -149,6 +149,8 @@ impl World {
             }
             Coming::Commit => {
                 self.commit();
+                let (watermark, metadata) = self.committed.clone();
+                self.feed(Event::Committed { watermark, metadata })?;
                 self.after(COMMIT_EVERY_MS, Coming::Commit);
             }
             Coming::Crash => {

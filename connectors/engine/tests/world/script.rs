@@ -65,7 +65,8 @@ pub fn write(random: &mut Random, begin: Timestamp) -> Vec<Written> {
 }
 
 fn delivery(index: u64, random: &mut Random, begin: Timestamp) -> Outbound {
-    let lifetime = if random.below(15) == 0 { Duration::from_secs(random.below(30)) } else { Duration::from_secs(86_400) };
+    let lifetime =
+        if random.below(15) == 0 { Duration::from_secs(random.below(30)) } else { Duration::from_secs(86_400) };
     Outbound {
         v: V1,
         tenant: Default::default(),

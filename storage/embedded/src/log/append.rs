@@ -136,8 +136,11 @@ fn claim(tx: &Tx<'_>, record: &NewRecord, fingerprint: Fingerprint) -> rusqlite:
             Ok(Some(if known == fingerprint { Appended::Repeated { first_at } } else { Appended::Conflict }))
         }
         _ => {
-            tx.prepare("INSERT OR REPLACE INTO once(uuid, fingerprint, first_at) VALUES (?, ?, ?)")?
-                .execute((uuid, fingerprint.as_slice(), int(now_ms)))?;
+            tx.prepare("INSERT OR REPLACE INTO once(uuid, fingerprint, first_at) VALUES (?, ?, ?)")?.execute((
+                uuid,
+                fingerprint.as_slice(),
+                int(now_ms),
+            ))?;
             Ok(None)
         }
     }
@@ -156,8 +159,11 @@ fn appended(record: &NewRecord, offset: u64, appended_at: Timestamp) -> Record {
 
 /// Whether the assignment still holds.
 pub(super) fn holds(tx: &Tx<'_>, fence: Fence) -> rusqlite::Result<bool> {
-    tx.prepare("SELECT 1 FROM leases WHERE id = ? AND member = ? AND epoch = ?")?
-        .exists((lease_id(fence.group, fence.partition), fence.member, int(fence.epoch)))
+    tx.prepare("SELECT 1 FROM leases WHERE id = ? AND member = ? AND epoch = ?")?.exists((
+        lease_id(fence.group, fence.partition),
+        fence.member,
+        int(fence.epoch),
+    ))
 }
 
 /// Commits a position; false if its assignment is gone.

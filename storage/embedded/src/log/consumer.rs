@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat4all_proto::TopicPartition;
-use chat4all_storage::log::{
-    AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, RecordId,
-};
+use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, RecordId};
 use tokio::sync::oneshot;
 
-use super::append::{self, Batch, Fence, Position};
+use super::append::{self, Fence, Position};
 use super::group::Seen;
 use super::queue::{Failure, Size};
 use super::shared::{Shared, lock};
@@ -58,6 +56,8 @@ pub(super) struct Inbox {
     pub look: bool,
     /// The handle is gone or asked to leave; each of these awaits the end.
     pub leave: Option<Vec<oneshot::Sender<()>>>,
+    /// The poll thread is gone: nobody reads this any more.
+    ended: bool,
 }
 
 impl Membership {
@@ -112,9 +112,8 @@ impl Membership {
 
     /// The group changed, or records came to some partitions: wakes the poll thread if that concerns it.
     pub(super) fn notice(&self, generation: Option<u64>, partitions: &[u32]) {
-        let news = generation.is_some_and(|generation| {
-            self.generation.fetch_max(generation, Ordering::SeqCst) < generation
-        });
+        let news =
+            generation.is_some_and(|generation| self.generation.fetch_max(generation, Ordering::SeqCst) < generation);
         if news || partitions.iter().any(|partition| self.by_id.contains_key(partition)) {
             self.wake();
         }
@@ -130,6 +129,11 @@ impl Membership {
         change(&mut inbox);
         inbox.woken = true;
         self.woken.notify_one();
+    }
+
+    /// The poll thread ends: whoever waits for it need not.
+    pub(super) fn end(&self) {
+        *lock(&self.inbox) = Inbox { ended: true, ..Inbox::default() };
     }
 
     pub(super) fn take_inbox(&self) -> Inbox {
@@ -219,7 +223,9 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.tell(|inbox| drop(inbox.leave.get_or_insert_default()));
+        self.0.tell(|inbox| {
+            inbox.leave.get_or_insert_default();
+        });
     }
 }
 
@@ -284,8 +290,12 @@ impl Consumer for Handle {
 
     async fn leave(&self) {
         let (left, done) = oneshot::channel();
-        self.0.tell(|inbox| inbox.leave.get_or_insert_default().push(left));
-        // The poll thread is gone already: so is the membership.
+        self.0.tell(|inbox| {
+            if !inbox.ended {
+                inbox.leave.get_or_insert_default().push(left);
+            }
+        });
+        // An error means that the membership is over, which is what we wait for.
         let _ = done.await;
     }
 }

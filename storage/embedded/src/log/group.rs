@@ -82,15 +82,11 @@ pub(super) fn look(tx: &mut Tx<'_>, look: &Look) -> rusqlite::Result<Seen> {
 }
 
 fn group_id(tx: &Tx<'_>, name: &str) -> rusqlite::Result<i64> {
-    let found = tx
-        .prepare("SELECT id FROM consumer_groups WHERE name = ?")?
-        .query_row([name], |row| row.get(0))
-        .optional()?;
+    let found =
+        tx.prepare("SELECT id FROM consumer_groups WHERE name = ?")?.query_row([name], |row| row.get(0)).optional()?;
     match found {
         Some(id) => Ok(id),
-        None => {
-            tx.prepare("INSERT INTO consumer_groups(name, generation) VALUES (?, 1)")?.insert([name])
-        }
+        None => tx.prepare("INSERT INTO consumer_groups(name, generation) VALUES (?, 1)")?.insert([name]),
     }
 }
 
@@ -181,9 +177,11 @@ fn grant(tx: &Tx<'_>, group: i64, member: i64, partition: u32) -> rusqlite::Resu
 fn release(tx: &mut Tx<'_>, group: i64, member: i64, released: &[(u32, u64)]) -> rusqlite::Result<()> {
     let mut freed = 0;
     for (partition, epoch) in released {
-        freed += tx
-            .prepare("UPDATE leases SET member = NULL WHERE id = ? AND member = ? AND epoch = ?")?
-            .execute((lease_id(group, *partition), member, int(*epoch)))?;
+        freed += tx.prepare("UPDATE leases SET member = NULL WHERE id = ? AND member = ? AND epoch = ?")?.execute((
+            lease_id(group, *partition),
+            member,
+            int(*epoch),
+        ))?;
     }
     if freed > 0 {
         tx.bump_group(group)?;
@@ -194,9 +192,11 @@ fn release(tx: &mut Tx<'_>, group: i64, member: i64, released: &[(u32, u64)]) ->
 fn restart(tx: &Tx<'_>, group: i64, member: i64, restarted: &[(u32, u64)]) -> rusqlite::Result<Vec<Grant>> {
     let mut granted = Vec::new();
     for (partition, epoch) in restarted {
-        let held = tx
-            .prepare("SELECT 1 FROM leases WHERE id = ? AND member = ? AND epoch = ?")?
-            .exists((lease_id(group, *partition), member, int(*epoch)))?;
+        let held = tx.prepare("SELECT 1 FROM leases WHERE id = ? AND member = ? AND epoch = ?")?.exists((
+            lease_id(group, *partition),
+            member,
+            int(*epoch),
+        ))?;
         if held {
             granted.push(grant(tx, group, member, *partition)?);
         }
@@ -237,7 +237,8 @@ pub(super) fn remove_process(tx: &mut Tx<'_>, process: &str) -> rusqlite::Result
 }
 
 fn leases_held(tx: &Tx<'_>, member: i64) -> rusqlite::Result<usize> {
-    tx.prepare("SELECT count(*) FROM leases WHERE member = ?")?.query_row([member], |row| row.get(0).map(|n: i64| n as usize))
+    tx.prepare("SELECT count(*) FROM leases WHERE member = ?")?
+        .query_row([member], |row| row.get(0).map(|n: i64| n as usize))
 }
 
 /// A member as everybody sees it.

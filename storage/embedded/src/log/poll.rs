@@ -83,6 +83,10 @@ impl Poll {
         }
     }
 
+    pub(super) fn membership(&self) -> Arc<Membership> {
+        self.me.clone()
+    }
+
     /// Takes over what the first look, begun at `begun_ms`, found.
     pub(super) fn start(&mut self, share: Share, begun_ms: u64) {
         self.take_share(share, begun_ms);
@@ -244,13 +248,8 @@ impl Poll {
     fn take_grant(&mut self, grant: Grant) -> Assignment {
         let lease = Lease { partition: self.me.partition(grant.partition), epoch: grant.epoch };
         self.me.shared.tail.follow(self.follower, grant.partition, grant.offset, grant.end);
-        let owned = Owned {
-            lease: lease.clone(),
-            position: grant.offset,
-            paused: false,
-            revoked_at: None,
-            restarting: false,
-        };
+        let owned =
+            Owned { lease: lease.clone(), position: grant.offset, paused: false, revoked_at: None, restarting: false };
         self.owned.insert(grant.partition, owned);
         Assignment { lease, offset: grant.offset, metadata: grant.metadata }
     }
@@ -349,6 +348,7 @@ impl Poll {
         }
         let member = self.me.member_id();
         self.me.set_ids(self.me.group_id().unwrap_or(0), None);
+        self.me.end();
         if let Some(member) = member {
             let run = move |tx: &mut super::tx::Tx<'_>| group::remove_member(tx, member);
             self.me.shared.submit(Size::default(), run, move |_| drop(left));

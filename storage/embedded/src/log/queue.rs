@@ -119,7 +119,8 @@ impl Queue {
         if state.closed {
             return Err((work, Failure::closed()));
         }
-        let full = state.size.records + size.records > self.records_max || state.size.bytes + size.bytes > self.bytes_max;
+        let full =
+            state.size.records + size.records > self.records_max || state.size.bytes + size.bytes > self.bytes_max;
         if size.records > 0 && state.size.records > 0 && full {
             return Err((work, Failure::NotWritten("its queue is full".into())));
         }

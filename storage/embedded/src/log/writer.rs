@@ -22,8 +22,8 @@ pub(super) struct Writer {
 enum Broken {
     /// Before anything was tried.
     Begin(String),
-    /// In the job of this index, or (`None`) in closing words of our own.
-    Job(Option<usize>, rusqlite::Error),
+    /// In one of the jobs.
+    Job(rusqlite::Error),
     Commit(rusqlite::Error),
 }
 
@@ -54,7 +54,7 @@ impl Writer {
             return jobs.into_iter().map(|job| (job, Ok(()))).collect();
         };
         match broken {
-            Broken::Job(_, error) if jobs.len() > 1 => {
+            Broken::Job(error) if jobs.len() > 1 => {
                 warn!(%error, jobs = jobs.len(), "a transaction failed, trying its parts one by one");
                 self.write_singly(jobs, is_out_of_space(&error))
             }
@@ -83,9 +83,7 @@ impl Writer {
 
     fn transact(&mut self, jobs: &mut [Job]) -> Result<(), Broken> {
         let pass = self.turnstile.pass().map_err(|error| Broken::Begin(error.to_string()))?;
-        self.connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .map_err(|error| Broken::Begin(error.to_string()))?;
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| Broken::Begin(error.to_string()))?;
         let done = self.apply(jobs).and_then(|effects| self.commit().map(|()| effects));
         if done.is_err() && !self.connection.is_autocommit() {
             // Some errors have rolled back by themselves.
@@ -98,10 +96,10 @@ impl Writer {
 
     fn apply(&self, jobs: &mut [Job]) -> Result<Effects, Broken> {
         let mut tx = Tx::new(&self.connection, &self.shared.tail, now());
-        for (index, job) in jobs.iter_mut().enumerate() {
-            job.work.apply(&mut tx).map_err(|error| Broken::Job(Some(index), error))?;
+        for job in jobs {
+            job.work.apply(&mut tx).map_err(Broken::Job)?;
         }
-        tx.finish().map_err(|error| Broken::Job(None, error))
+        tx.finish().map_err(Broken::Job)
     }
 
     fn commit(&self) -> Result<(), Broken> {
@@ -116,8 +114,8 @@ impl Broken {
     fn failure(self) -> Failure {
         match self {
             Broken::Begin(reason) => Failure::NotWritten(reason),
-            Broken::Job(_, error) if is_out_of_space(&error) => Failure::NotWritten("there is no space left".into()),
-            Broken::Job(_, error) => Failure::NotWritten(error.to_string()),
+            Broken::Job(error) if is_out_of_space(&error) => Failure::NotWritten("there is no space left".into()),
+            Broken::Job(error) => Failure::NotWritten(error.to_string()),
             // The commit's last page was not written, so that a recovery would not find it either.
             Broken::Commit(error) if is_out_of_space(&error) => Failure::NotWritten("there is no space left".into()),
             // Written but perhaps not on the disk: a crash now may keep it or lose it.

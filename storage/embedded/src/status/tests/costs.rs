@@ -16,7 +16,7 @@ const ROWS: usize = 100_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "a measurement"]
 async fn rows_and_listings() {
-    for batch in [500, 2_000] {
+    for batch in [1, 100, 500, 2_000] {
         let rows = if batch == 1 { 5_000 } else { ROWS };
         let folder = tempfile::tempdir().unwrap();
         let status = open(folder.path());

@@ -1,0 +1,296 @@
+//! The tests' own webhook receiver: plain HTTP/1.1 over TCP, none of Chat4All's code. It notes each request and what it
+//! answered, and misbehaves per path as told.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What a path answers.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Status(u16),
+    /// A status with one more header.
+    With(u16, &'static str, String),
+    /// Reads the request and never answers.
+    Hang,
+    /// Resets the connection before it reads anything.
+    ResetBefore,
+    /// Reads the request, then resets the connection.
+    ResetAfter,
+    /// Something that is no HTTP.
+    Garbage,
+    /// Headers for ever.
+    EndlessHead,
+    /// A 200 whose body never ends.
+    EndlessBody,
+    /// A 200 whose answer comes a byte a second.
+    Drip,
+    /// A status, later.
+    Late(Duration, u16),
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub at: SystemTime,
+    pub path: String,
+    pub webhook_id: String,
+    pub headers: HashMap<String, String>,
+    pub raw: Vec<u8>,
+    /// `Null` where it is no JSON.
+    pub body: Value,
+    /// The status that was answered; none where no usable answer was given.
+    pub status: Option<u16>,
+}
+
+impl Received {
+    pub fn taken(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    pub fn data(&self, field: &str) -> &str {
+        self.body["data"][field].as_str().unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Received>,
+    taken: usize,
+    /// Next replies by path; then `usually`, then 200.
+    next: HashMap<String, VecDeque<Reply>>,
+    usually: HashMap<String, Reply>,
+    latency: Duration,
+}
+
+/// Listens until dropped.
+pub struct Receiver {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).ok();
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { address, state, accepting }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under the lock")
+    }
+
+    /// The address of a path on the channel `hook`.
+    pub fn target(&self, path: &str) -> String {
+        format!("hook:http://{}{path}", self.address)
+    }
+
+    /// The next requests on `path` are answered with these, one each.
+    pub fn script(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
+        self.state().next.entry(path.to_owned()).or_default().extend(replies);
+    }
+
+    /// What `path` answers when nothing is scripted.
+    pub fn usually(&self, path: &str, reply: Reply) {
+        self.state().usually.insert(path.to_owned(), reply);
+    }
+
+    /// Every answer waits this long.
+    pub fn latency(&self, latency: Duration) {
+        self.state().latency = latency;
+    }
+
+    pub fn requests(&self) -> Vec<Received> {
+        self.state().requests.clone()
+    }
+
+    pub fn requests_on(&self, path: &str) -> Vec<Received> {
+        self.state().requests.iter().filter(|request| request.path == path).cloned().collect()
+    }
+
+    /// Requests answered 2xx, repeats included.
+    pub fn taken(&self) -> usize {
+        self.state().taken
+    }
+
+    /// Different deliveries answered 2xx.
+    pub fn distinct(&self) -> usize {
+        let state = self.state();
+        let ids: std::collections::HashSet<_> =
+            state.requests.iter().filter(|request| request.taken()).map(|request| &request.webhook_id).collect();
+        ids.len()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// One connection, request after request. Ends with the first thing that is not as it should be.
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut buffer = Vec::new();
+    while let Some(head) = read_head(&mut stream, &mut buffer).await {
+        let reply = {
+            let mut state = state.lock().expect("no panic under the lock");
+            let scripted = state.next.get_mut(&head.path).and_then(VecDeque::pop_front);
+            scripted.or_else(|| state.usually.get(&head.path).cloned()).unwrap_or(Reply::Status(200))
+        };
+        if matches!(reply, Reply::ResetBefore) {
+            note(&state, head, Vec::new(), None);
+            return reset(stream);
+        }
+        let Some(body) = read_body(&mut stream, &mut buffer, head.length).await else { return };
+        if !answer(stream, reply, head, body, &state).await.is_some_and(|kept| {
+            stream = kept;
+            true
+        }) {
+            return;
+        }
+    }
+}
+
+struct Head {
+    path: String,
+    headers: HashMap<String, String>,
+    length: usize,
+}
+
+async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Head> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            let text = String::from_utf8(buffer.drain(..end + 4).collect()).ok()?;
+            let mut lines = text.lines();
+            let path = lines.next()?.split(' ').nth(1)?.to_owned();
+            let pairs = lines.filter_map(|line| line.split_once(':'));
+            let headers: HashMap<String, String> =
+                pairs.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+            let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            return Some(Head { path, headers, length });
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(buffer.drain(..length).collect())
+}
+
+fn note(state: &Mutex<State>, head: Head, raw: Vec<u8>, status: Option<u16>) {
+    let webhook_id = head.headers.get("webhook-id").cloned().unwrap_or_default();
+    let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
+    let received =
+        Received { at: SystemTime::now(), path: head.path, webhook_id, headers: head.headers, raw, body, status };
+    let mut state = state.lock().expect("no panic under the lock");
+    state.taken += usize::from(received.taken());
+    state.requests.push(received);
+}
+
+fn reset(stream: TcpStream) {
+    // A reset instead of an orderly end.
+    socket_linger_zero(&stream);
+    drop(stream);
+}
+
+#[allow(deprecated, reason = "a linger of zero does not block: it is how a reset is sent")]
+fn socket_linger_zero(stream: &TcpStream) {
+    stream.set_linger(Some(Duration::ZERO)).ok();
+}
+
+/// Answers; the stream, if it can take another request.
+async fn answer(
+    mut stream: TcpStream,
+    reply: Reply,
+    head: Head,
+    body: Vec<u8>,
+    state: &Mutex<State>,
+) -> Option<TcpStream> {
+    let latency = state.lock().expect("no panic under the lock").latency;
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    match reply {
+        Reply::Status(status) => {
+            note(state, head, body, Some(status));
+            write_status(&mut stream, status, "").await?;
+            Some(stream)
+        }
+        Reply::With(status, name, value) => {
+            note(state, head, body, Some(status));
+            write_status(&mut stream, status, &format!("{name}: {value}\r\n")).await?;
+            Some(stream)
+        }
+        Reply::Late(after, status) => {
+            tokio::time::sleep(after).await;
+            note(state, head, body, Some(status));
+            write_status(&mut stream, status, "").await?;
+            Some(stream)
+        }
+        Reply::Hang => {
+            note(state, head, body, None);
+            // Until the other side has had enough.
+            let _ = stream.read(&mut [0; 1]).await;
+            None
+        }
+        Reply::ResetAfter | Reply::ResetBefore => {
+            note(state, head, body, None);
+            reset(stream);
+            None
+        }
+        Reply::Garbage => {
+            note(state, head, body, None);
+            stream.write_all(b"\x00\xff this is no HTTP\r\n\r\n").await.ok()?;
+            None
+        }
+        Reply::EndlessHead => {
+            note(state, head, body, None);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await.ok()?;
+            loop {
+                stream.write_all(b"x-more: and more and more and more and more\r\n").await.ok()?;
+            }
+        }
+        Reply::EndlessBody => {
+            note(state, head, body, Some(200));
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.ok()?;
+            loop {
+                stream.write_all(b"10\r\n0123456789abcdef\r\n").await.ok()?;
+            }
+        }
+        Reply::Drip => {
+            note(state, head, body, None);
+            for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n".iter().chain(&[b'x'; 1000]) {
+                stream.write_all(&[*byte]).await.ok()?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            None
+        }
+    }
+}
+
+async fn write_status(stream: &mut TcpStream, status: u16, more: &str) -> Option<()> {
+    let text = format!("HTTP/1.1 {status} Status\r\n{more}content-length: 0\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.ok()
+}
