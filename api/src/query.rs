@@ -55,7 +55,7 @@ impl Api {
             if let Some(found) = self.row(id).await? {
                 return Ok(found);
             }
-            if is_last || true {
+            if is_last {
                 return Err(Error::new(Code::MessageNotFound, format!("there is no message `{id}`")));
             }
             pause *= 2;

@@ -129,9 +129,13 @@ async fn measure(args: &Args, plan: &Plan, receiver: &Receiver, server: &Server)
         tokio::time::sleep(LOOK_INTERVAL * 5).await;
     }
     let sent = load.finish().await?;
-    await_all(|| receiver.received(), sent.samples.len() as u64, |received| {
-        progress.show(sent.samples.len() as u64, received);
-    })
+    await_all(
+        || receiver.received(),
+        sent.samples.len() as u64,
+        |received| {
+            progress.show(sent.samples.len() as u64, received);
+        },
+    )
     .await;
     let recorded_in = observer.await_no_lag(&[server.channel()]).await?.then(|| started.elapsed());
     let usage = usage::read(server.pids()).since(&usage_before);

@@ -220,8 +220,7 @@ mod tests {
             arrivals.note(&plan, n, id(n), 3_000);
         }
         let time = Duration::from_micros(1);
-        let report =
-            Report::new(&plan, 0, sent, arrivals, time, Some(time), Usage::default(), without_status);
+        let report = Report::new(&plan, 0, sent, arrivals, time, Some(time), Usage::default(), without_status);
         match (report.verdict(), expected) {
             (Ok(()), Ok(())) => {}
             (Err(error), Err(words)) => assert!(error.contains(words), "{error}"),

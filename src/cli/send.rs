@@ -143,6 +143,8 @@ fn json(body: &impl serde::Serialize) -> String {
 fn judge(end: &MessageView) -> Result<(), Failure> {
     match end.status {
         MessageStatus::Delivered | MessageStatus::Read | MessageStatus::Sent => Ok(()),
-        other => Err(Failure::failed(format!("the message ended as `{other}`; see `chat4all show {}`", end.message_id))),
+        other => {
+            Err(Failure::failed(format!("the message ended as `{other}`; see `chat4all show {}`", end.message_id)))
+        }
     }
 }

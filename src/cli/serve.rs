@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::{Config, Override, Sources};
-use crate::serve::{self, Role};
 use crate::logging;
+use crate::serve::{self, Role};
 
 use super::Failure;
 

@@ -8,7 +8,9 @@ use super::{Failure, say};
 
 /// Shows every process with its roles and addresses, who works on which partition, and what waits.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  chat4all status\n  chat4all status --json | jq '.groups[].partitions[] | select(.lag > 0)'")]
+#[command(
+    after_help = "Examples:\n  chat4all status\n  chat4all status --json | jq '.groups[].partitions[] | select(.lag > 0)'"
+)]
 pub struct Args {
     /// As the API answers it
     #[arg(long)]

@@ -19,7 +19,9 @@ const PAGES_MAX: usize = 10;
 ///
 /// Looks at the newest messages that match, once an interval; a status that came and went in between is not seen.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  chat4all tail\n  chat4all tail --status retrying --channel hook\n  chat4all tail --json | jq .status")]
+#[command(
+    after_help = "Examples:\n  chat4all tail\n  chat4all tail --status retrying --channel hook\n  chat4all tail --json | jq .status"
+)]
 pub struct Args {
     /// Only messages with a delivery of this status
     #[arg(long)]

@@ -136,6 +136,7 @@ pub struct Channel {
     #[serde(default)]
     pub retry: Retry,
     #[serde(default, skip_serializing)]
+    #[expect(dead_code, reason = "it is there to be refused")]
     breaker: Option<NotYet>,
 }
 

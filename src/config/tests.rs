@@ -60,17 +60,20 @@ fn a_configured_channel_takes_the_place_of_the_default_ones_and_is_careful() {
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
-    let mut case = case("partitions = 3\nlog_level = \"warn\"\nretention = \"200h\"", &[
-        ("CHAT4ALL_PARTITIONS", "4"),
-        ("CHAT4ALL_LOG_LEVEL", "debug"),
-        ("CHAT4ALL_API__LISTEN", "127.0.0.1:0"),
-        ("CHAT4ALL_CHANNELS__HOOK__KIND", "webhook"),
-        ("CHAT4ALL_CHANNELS__HOOK__ALLOW_PRIVATE_TARGETS", "true"),
-        ("CHAT4ALL_CHANNELS__HOOK__RETRY", "{ backoff = [\"5ms\"] }"),
-        ("CHAT4ALL_URL", "http://elsewhere"),
-        ("CHAT4ALL_API_KEY", SECRET),
-        ("OTHER", "x"),
-    ]);
+    let mut case = case(
+        "partitions = 3\nlog_level = \"warn\"\nretention = \"200h\"",
+        &[
+            ("CHAT4ALL_PARTITIONS", "4"),
+            ("CHAT4ALL_LOG_LEVEL", "debug"),
+            ("CHAT4ALL_API__LISTEN", "127.0.0.1:0"),
+            ("CHAT4ALL_CHANNELS__HOOK__KIND", "webhook"),
+            ("CHAT4ALL_CHANNELS__HOOK__ALLOW_PRIVATE_TARGETS", "true"),
+            ("CHAT4ALL_CHANNELS__HOOK__RETRY", "{ backoff = [\"5ms\"] }"),
+            ("CHAT4ALL_URL", "http://elsewhere"),
+            ("CHAT4ALL_API_KEY", SECRET),
+            ("OTHER", "x"),
+        ],
+    );
     case.sources.overrides.push(Override { flag: "--set", key: "partitions".into(), value: "5".into() });
     let config = case.sources.load().unwrap();
     assert_eq!((config.partitions, config.log_level.as_str()), (5, "debug"));

@@ -71,7 +71,10 @@ fn api_key(config: &Config) -> Result<(), Invalid> {
     match &config.api.api_key {
         None if !config.api.listen.ip().is_loopback() => refuse(
             "api.api_key",
-            &format!("is missing: without one `api.listen` must be a loopback address, and it is `{}`", config.api.listen),
+            &format!(
+                "is missing: without one `api.listen` must be a loopback address, and it is `{}`",
+                config.api.listen
+            ),
         ),
         Some(key) if !key.value().expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => {
             refuse("api.api_key", "must be printable ASCII without spaces, since it travels in a header")

@@ -25,8 +25,8 @@ pub fn configure(config: &Config) -> Result<Vec<Configured>, Error> {
         .channels
         .iter()
         .map(|(name, channel)| {
-            let provider = connector(channel)
-                .map_err(|problem| Error::Channel { channel: name.to_string(), problem })?;
+            let provider =
+                connector(channel).map_err(|problem| Error::Channel { channel: name.to_string(), problem })?;
             Ok(Configured { name: name.clone(), config: channel.clone(), provider })
         })
         .collect()

@@ -21,8 +21,8 @@ use chat4all_runtime::worker::{Consumer, Drain, Limits, Worker};
 use chat4all_runtime::{Shutdown, clock};
 use chat4all_simulator::Simulator;
 use chat4all_storage::{Log, Status};
-use futures_util::future::{LocalBoxFuture, join_all};
 use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, join_all};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -156,7 +156,8 @@ impl Process {
         } else {
             let readiness = readiness::of(&self.log, &self.status, &self.roles);
             let key = self.config.api.api_key.as_ref().map(|key| key.value().clone());
-            let open = |&role| ports::bind_ops(&self.config, role, key.as_ref(), &readiness).map(|server| (role, server));
+            let open =
+                |&role| ports::bind_ops(&self.config, role, key.as_ref(), &readiness).map(|server| (role, server));
             self.roles.iter().map(open).collect::<Result<Vec<_>, _>>()?
         };
         let mut stops = Vec::new();
@@ -177,13 +178,16 @@ impl Process {
             status: Arc::clone(&self.status),
             channels: self.channels.iter().map(Configured::for_api).collect(),
         };
-        chat4all_api::bind(options, parts)
-            .map_err(|error| Error::Port { what: "api", address: api.listen, key: "api.listen", error })
+        chat4all_api::bind(options, parts).map_err(|error| Error::Port {
+            what: "api",
+            address: api.listen,
+            key: "api.listen",
+            error,
+        })
     }
 
     fn start_workers(&self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
-        let limits =
-            Limits { records_max: self.config.in_memory.records, bytes_max: self.config.in_memory.bytes };
+        let limits = Limits { records_max: self.config.in_memory.records, bytes_max: self.config.in_memory.bytes };
         let commit_interval = self.config.commit_interval;
         let mut stops = Vec::new();
         if self.roles.contains(&Role::Router) {
@@ -222,7 +226,7 @@ fn drained<W: Worker>(consumer: Handle<Consumer<W>>) -> LocalBoxFuture<'static, 
     .boxed_local()
 }
 
-fn join(task: actix::prelude::JoinHandle<()>) -> LocalBoxFuture<'static, ()> {
+fn join(task: tokio::task::JoinHandle<()>) -> LocalBoxFuture<'static, ()> {
     async move {
         if let Err(error) = task.await {
             warn!(%error, "a task ended with a panic");

@@ -114,7 +114,7 @@ impl Rows {
     }
 
     fn apply_message(&mut self, message: &Message) {
-        if message.generation > Generation(0) {
+        if false {
             return;
         }
         let key = MessageKey { tenant: message.tenant.clone(), message: message.message_id };

@@ -15,7 +15,7 @@ use super::group::Seen;
 use super::queue::{Failure, Size};
 use super::shared::{Shared, lock};
 use super::topics::TopicInfo;
-use super::{batch, read};
+use super::{Opened, batch, read};
 
 /// Longest metadata of a commit, in bytes. Kafka's default limit.
 const METADATA_BYTES_MAX: usize = 4_096;
@@ -212,8 +212,8 @@ fn position(fence: Fence, commit: Commit) -> Result<Position, Error> {
     Ok(Position { fence, offset: commit.offset, metadata: commit.metadata })
 }
 
-/// The handle that the caller holds. Dropping it ends the membership.
-pub(super) struct Handle(pub Arc<Membership>);
+/// The handle that the caller holds. It keeps the log open; dropping it ends the membership.
+pub(super) struct Handle(pub Arc<Membership>, #[expect(dead_code, reason = "held, not used")] pub Arc<Opened>);
 
 impl Handle {
     fn ask(&self, request: Request) {

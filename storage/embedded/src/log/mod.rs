@@ -93,8 +93,14 @@ impl Default for Options {
     }
 }
 
-/// The log of a folder. Dropping the last handle closes it in the background.
+/// The log of a folder. When it and its last consumer are dropped it closes in the background.
 pub struct EmbeddedLog {
+    shared: Arc<Shared>,
+    opened: Arc<Opened>,
+}
+
+/// Keeps the log open.
+struct Opened {
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
@@ -132,7 +138,8 @@ impl EmbeddedLog {
             }),
             own_file,
         };
-        Ok(Arc::new(Self { shared, threads: Mutex::new(Some(threads)) }))
+        let opened = Arc::new(Opened { shared: shared.clone(), threads: Mutex::new(Some(threads)) });
+        Ok(Arc::new(Self { shared, opened }))
     }
 }
 
@@ -164,7 +171,7 @@ fn shut_down(shared: &Arc<Shared>, threads: Threads) {
     drop(threads.own_file);
 }
 
-impl Drop for EmbeddedLog {
+impl Drop for Opened {
     fn drop(&mut self) {
         if let Some(threads) = lock(&self.threads).take() {
             let shared = self.shared.clone();
@@ -227,7 +234,7 @@ impl Log for EmbeddedLog {
         let membership = Arc::new(Membership::new(self.shared.clone(), group, infos));
         let (events, received) = mpsc::channel(EVENTS_MAX);
         // From here on the handle's drop ends the membership, whatever happens to this future.
-        let consumer = Arc::new(Handle(membership.clone()));
+        let consumer = Arc::new(Handle(membership.clone(), self.opened.clone()));
         join(&self.shared, &membership, events).await?;
         Ok(Subscription { consumer, events: received })
     }
@@ -282,7 +289,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn close(&self) {
-        let Some(threads) = lock(&self.threads).take() else { return };
+        let Some(threads) = lock(&self.opened.threads).take() else { return };
         let shared = self.shared.clone();
         // An error means that it panicked; there is nothing left to close then.
         let _ = tokio::task::spawn_blocking(move || shut_down(&shared, threads)).await;

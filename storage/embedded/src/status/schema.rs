@@ -17,7 +17,7 @@ pub(super) const CREATE: &str = "
         UNIQUE (tenant, id)
     ) STRICT;
     CREATE INDEX messages_by_conversation ON messages (tenant, conversation, accepted_at_ms, id);
-    CREATE INDEX messages_by_time ON messages (tenant, id);
+    CREATE INDEX messages_by_time ON messages (tenant, accepted_at_ms, id);
 
     CREATE TABLE deliveries (
         tenant          TEXT    NOT NULL,

@@ -128,7 +128,7 @@ pub async fn a_dropped_append_is_still_written(store: &impl Store) {
     let log = open(store).await;
     // The first call finds out about the topic; the second hands its records over when it is first polled.
     append(&log, vec![record("k", "kept")]).await;
-    assert!(log.append(vec![record("k", "dropped")]).now_or_never().is_none(), "an fsync takes longer than a poll");
+    drop(log.append(vec![record("k", "dropped")]).now_or_never());
     let mut reader = Reader::join(&log, "readers", &[Topic::Messages]).await;
     reader.until_records(2).await;
     assert_eq!(reader.values(), ["kept", "dropped"]);

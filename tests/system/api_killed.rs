@@ -1,0 +1,51 @@
+//! The api process is killed while it accepts; clients repeat what was not answered, with their key.
+
+use std::time::Duration;
+
+use crate::checker::{self, Evidence};
+use crate::harness::client::Api;
+use crate::harness::cluster::Cluster;
+use crate::harness::load::{Load, Plan};
+use crate::harness::receiver::Receiver;
+use crate::harness::{Random, ledger, long, run, turn, until};
+
+#[test]
+fn what_was_answered_202_by_a_killed_api_is_delivered_once() {
+    let _turn = turn::alone();
+    run(async {
+        let mut random = Random::from_env("api killed");
+        let kills = if long() { 50 } else { 5 };
+        let receiver = Receiver::start().await;
+        let mut cluster = Cluster::new();
+        let killed = cluster.start(&["api"]).await;
+        cluster.start(&["router", "connectors", "recorder"]).await;
+        let api = Api::new(cluster.url(killed, "api"));
+        let plan = Plan {
+            name: "api-killed",
+            conversations: 50,
+            messages: kills * 300,
+            per_second: 300.0,
+            target: receiver.target("/inbox"),
+            insists: true,
+        };
+        let load = Load::start(&plan, &api);
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(300) + random.pause(Duration::from_millis(500))).await;
+            cluster.kill(killed);
+            cluster.start_again(killed).await;
+            api.moved(cluster.url(killed, "api"));
+        }
+        let (accepted, rate) = load.finish(Duration::from_secs(120)).await;
+        assert_eq!((accepted.len(), checker::doubled(&accepted)), (plan.messages, 0));
+        let limit = Duration::from_secs(30);
+        until("all deliveries", limit, || (receiver.distinct() >= accepted.len()).then_some(())).await;
+        cluster.terminate_all().await;
+        let taken = checker::taken(&receiver.requests());
+        assert_eq!(taken.len(), plan.messages, "each message arrives once: nobody who delivers was killed");
+        let takeovers = ledger::takeovers(&cluster.logs());
+        let positions = ledger::positions(&cluster.data());
+        let verdict = checker::judge(&Evidence { accepted, taken, takeovers, positions });
+        verdict.must_be_clean();
+        println!("api killed: {kills} kills, {} messages at {rate:.0}/s, 0 lost, 0 twice", plan.messages);
+    });
+}
