@@ -6,9 +6,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
+/// The web server tells at every start what we tell in better words. A directive of the user's for it wins.
+const QUIET: &str = "actix_server=warn";
+
 /// Starts logging as configured. Once a process.
 pub fn start(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log_level).expect("validation has read it");
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log_level)).expect("validation has read it");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),

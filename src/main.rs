@@ -8,6 +8,10 @@ mod serve;
 
 use std::process::ExitCode;
 
+/// Most of what is allocated is freed by another thread: the system's allocator spent a fifth of all CPU on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().expect("nothing has chosen another one before");
     actix::System::new().block_on(cli::main())

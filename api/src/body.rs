@@ -10,6 +10,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::{Code, Error};
 
@@ -62,12 +63,30 @@ pub async fn read(
     bytes_max: usize,
     time_max: Duration,
 ) -> Result<Bytes, Error> {
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+    if announced(request).is_some_and(|bytes| bytes > bytes_max) {
         return Err(too_large(bytes_max));
     }
     tokio::time::timeout(time_max, collect(payload, bytes_max)).await.unwrap_or_else(|_| {
         Err(Error::new(Code::BodyTimeout, format!("the body was not complete after {} s", time_max.as_secs_f32())))
+    })
+}
+
+/// The length that the request's head says, if it says one.
+fn announced(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Takes room for the whole body before it is read: what its head announces, else the most it may have. Waiting for
+/// room with half a body in memory would let bodies block each other.
+pub fn reserve<'a>(
+    request: &HttpRequest,
+    bytes_max: usize,
+    slots: &'a Semaphore,
+) -> Result<SemaphorePermit<'a>, Error> {
+    let bytes = announced(request).unwrap_or(bytes_max).min(bytes_max);
+    let kib = u32::try_from(bytes.div_ceil(1_024)).expect("a body is shorter than 4 TiB");
+    slots.try_acquire_many(kib).map_err(|_| {
+        Error::new(Code::Overloaded, "too many batches are under way in this process; nothing of this one was accepted")
     })
 }
 

@@ -95,7 +95,7 @@ pub struct Door {
 impl Door {
     pub fn new(key: Option<&SecretString>) -> Self {
         Self {
-            key: key.map(|key| Sha256::digest(key.expose_secret()).into()),
+            key: key.map(|key| Sha256::digest(key.expose_secret().trim()).into()),
             draining: AtomicBool::new(false),
             inside: AtomicUsize::new(0),
             emptied: Notify::new(),

@@ -92,7 +92,7 @@ impl Draft {
             id: RecordId { uuid: message.message_id.as_uuid(), generation: message.generation },
             value: Bytes::from(serde_json::to_vec(message).expect("a message has text keys only")),
             traceparent,
-            once: None,
+            once: self.chosen_by.map(|_| fingerprint(message)),
         }
     }
 }

@@ -29,6 +29,7 @@ pub enum Code {
     UnknownChannel,
     FieldNotSupported,
     Internal,
+    Overloaded,
     LogUnavailable,
     OutcomeUnknown,
     StatusUnavailable,
@@ -49,7 +50,7 @@ const fn row(status: u16, code: &'static str, title: &'static str) -> Row {
 
 impl Code {
     /// Each code once; the test of the documentation walks over it.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 22] = [
         Self::MalformedJson,
         Self::BadRequest,
         Self::Unauthorized,
@@ -66,6 +67,7 @@ impl Code {
         Self::UnknownChannel,
         Self::FieldNotSupported,
         Self::Internal,
+        Self::Overloaded,
         Self::LogUnavailable,
         Self::OutcomeUnknown,
         Self::StatusUnavailable,
@@ -91,6 +93,7 @@ impl Code {
             Self::UnknownChannel => row(422, "unknown_channel", "There is no such channel"),
             Self::FieldNotSupported => row(422, "not_supported", "This version does not support it"),
             Self::Internal => row(500, "internal_error", "Something is wrong on our side"),
+            Self::Overloaded => row(503, "overloaded", "Too much is under way; nothing was accepted"),
             Self::LogUnavailable => row(503, "log_unavailable", "The log is away; nothing was accepted"),
             Self::OutcomeUnknown => row(503, "outcome_unknown", "It may or may not have been accepted"),
             Self::StatusUnavailable => row(503, "status_unavailable", "The status store is away"),

@@ -102,6 +102,7 @@ impl Api {
             let detail = "a batch takes no key; give each message a `message_id`";
             return Err(Error::new(Code::FieldNotSupported, detail).at(IDEMPOTENCY_KEY));
         }
+        let _room = body::reserve(request, BATCH_BYTES_MAX, &self.batch_slots)?;
         let body = body::read(request, payload, BATCH_BYTES_MAX, self.options.body_timeout).await?;
         let messages = split(&body, media_type)?;
         let (checked, records) = self.check_all(&messages, traceparent(request)).await;

@@ -28,6 +28,7 @@ use std::time::Duration;
 use chat4all_proto::{TenantId, Topic, http};
 use chat4all_storage::{Log, Status};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub use crate::draft::ChannelInfo;
@@ -53,6 +54,8 @@ pub struct Options {
     pub status_timeout: Duration,
     /// Time for a whole body. Default: 10 s.
     pub body_timeout: Duration,
+    /// Most bytes of batches under way at a time; one more is answered `503 overloaded`. Default: 128 MiB.
+    pub batch_bytes_in_flight_max: usize,
     /// The consumer groups of `messages` that must have passed a message before it can be called absent.
     pub router_group: String,
     pub recorder_group: String,
@@ -68,6 +71,7 @@ impl Options {
             catch_up_timeout: Duration::from_secs(1),
             status_timeout: Duration::from_secs(2),
             body_timeout: Duration::from_secs(10),
+            batch_bytes_in_flight_max: 128 << 20,
             router_group: router_group.into(),
             recorder_group: recorder_group.into(),
         }
@@ -90,6 +94,8 @@ pub(crate) struct Api {
     directory: Directory,
     tenant: TenantId,
     catch_up: Arc<CatchUp>,
+    /// A permit for each KiB of the batches under way.
+    batch_slots: Semaphore,
 }
 
 /// Opens the address and serves at once. Call it inside a tokio runtime. `InvalidInput` for an empty key, and for an
@@ -125,6 +131,7 @@ impl Api {
             status: parts.status,
             directory: parts.channels.into_iter().map(|info| (info.name.clone(), info)).collect(),
             tenant: TenantId::default(),
+            batch_slots: Semaphore::new(options.batch_bytes_in_flight_max / 1_024),
             options,
         }
     }

@@ -11,10 +11,14 @@ mod server;
 mod usage;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chat4all_runtime::Shutdown;
 use reqwest::Url;
 
 use crate::cli::{Failure, say};
@@ -105,11 +109,18 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Some(url) => Server::running(url, args.channel.clone()).await?,
         None => Server::start(args.data.as_deref()).await?,
     };
-    let outcome = measure(&args, &plan, &receiver, &server).await;
-    let ended = server.stop().await;
-    let report = outcome?;
+    let interrupted = Shutdown::new();
+    interrupted.listen().map_err(Failure::failed)?;
+    let outcome = tokio::select! {
+        outcome = measure(&args, &plan, &receiver, &server) => outcome,
+        () = interrupted.requested() => Err(Failure::failed("interrupted")),
+    };
+    let report = match (outcome, server.stop().await) {
+        (Ok(report), Ok(())) => report,
+        (Err(failure), Ok(())) | (Ok(_), Err(failure)) => return Err(failure),
+        (Err(failure), Err(ended)) => return Err(Failure::failed(format!("{failure}\n{ended}"))),
+    };
     say(if args.json { report.json() } else { report.table() })?;
-    ended?;
     report.verdict().map_err(Failure::failed)
 }
 

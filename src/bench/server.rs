@@ -104,6 +104,8 @@ impl Private {
         let program = env::current_exe().map_err(|error| failed("this program cannot be found", error))?;
         let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(&file);
+        // A group of its own: Ctrl-C reaches only the bench, which ends the server in order.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHAT4ALL_")) {
             command.env_remove(name);

@@ -19,7 +19,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 pub struct ApiArgs {
     /// The API to call
-    #[arg(long, env = "CHAT4ALL_URL", value_name = "URL", default_value = URL_DEFAULT)]
+    #[arg(long, env = "CHAT4ALL_URL", hide_env_values = true, value_name = "URL", default_value = URL_DEFAULT)]
     url: Url,
     /// File that holds the API key. Without it, the environment variable CHAT4ALL_API_KEY, if set
     #[arg(long, value_name = "FILE")]

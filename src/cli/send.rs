@@ -19,14 +19,11 @@ const POLL_MAX: Duration = Duration::from_millis(500);
 /// An address is CHANNEL:TARGET. Prints the message's id once it is accepted; with --wait also every status of every
 /// delivery as it comes, and the exit code is 1 unless all were delivered.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = "chat4all send [OPTIONS] <ADDRESS>... <TEXT>")]
 pub struct Args {
-    /// Where to: `webhook:https://example.com/inbox`
-    #[arg(required = true, value_name = "ADDRESS")]
-    addresses: Vec<String>,
-    /// What to say
-    #[arg(value_name = "TEXT")]
-    text: String,
+    /// Where to, one address or more (`webhook:https://example.com/inbox`), and last what to say
+    #[arg(required = true, value_names = ["ADDRESS... TEXT"])]
+    words: Vec<String>,
     /// Wait for the end, and print each status on the way
     #[arg(long)]
     wait: bool,
@@ -56,8 +53,12 @@ Examples:
   chat4all send hook:https://a.example/in \"paid\" --key invoice-7 --expires 1h";
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    let mut addresses = args.words;
+    let text = addresses.pop().filter(|_| !addresses.is_empty());
+    let text =
+        text.ok_or_else(|| Failure::usage("`send` wants an address and a text: `chat4all send ADDRESS... TEXT`"))?;
     let api = args.api.connect()?;
-    let mut request = SendRequest::new(args.addresses, Content::Text { text: args.text });
+    let mut request = SendRequest::new(addresses, Content::Text { text });
     request.conversation_id = args.conversation;
     request.expires_in_seconds = args.expires.map(|expires| expires.as_secs());
     let accepted: Accepted = api.post(&["v1", "messages"], &request, args.key.as_deref()).await?;

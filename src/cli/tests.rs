@@ -56,13 +56,23 @@ fn what_the_readme_shows_is_understood() {
 #[test]
 fn what_makes_no_sense_is_a_usage_error() {
     check_refused(&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
-    check_refused(&["send", "only-text"], ErrorKind::MissingRequiredArgument);
+    check_refused(&["send"], ErrorKind::MissingRequiredArgument);
     check_refused(&["send", "a:1", "hi", "--timeout", "5s"], ErrorKind::MissingRequiredArgument);
     check_refused(&["show", "42"], ErrorKind::ValueValidation);
     check_refused(&["tail", "--status", "lost"], ErrorKind::ValueValidation);
     check_refused(&["serve", "--role", "cook"], ErrorKind::InvalidValue);
     check_refused(&["serve", "--set", "api.listen"], ErrorKind::ValueValidation);
     check_refused(&["send", "a:1", "hi", "--api-key", "x"], ErrorKind::UnknownArgument);
+}
+
+#[tokio::test]
+async fn a_missing_api_is_named_with_what_to_do() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    let Command::Status(args) = parse(&["status", "--url", &url]).unwrap().command else { panic!("not `status`") };
+    let failure = status::run(args).await.unwrap_err();
+    assert_eq!(failure.to_string(), format!("no answer from {url}: is `chat4all serve` running?"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub mod duration {
         }
         [("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
             .into_iter()
-            .find(|(_, unit_ms)| ms > 0 && ms % unit_ms == 0)
+            .find(|(_, unit_ms)| ms > 0 && ms.is_multiple_of(*unit_ms))
             .map_or_else(|| format!("{ms}ms"), |(unit, unit_ms)| format!("{}{unit}", ms / unit_ms))
     }
 }
@@ -56,7 +56,7 @@ pub mod bytes {
     pub fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
         let printed = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
             .into_iter()
-            .find(|(_, unit)| *bytes > 0 && bytes % unit == 0)
+            .find(|(_, unit)| *bytes > 0 && bytes.is_multiple_of(*unit))
             .map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit));
         serializer.serialize_str(&printed)
     }

@@ -93,3 +93,19 @@ async fn what_may_have_been_written_is_said_for_each_message() {
     check(&reply, &[(503, "outcome_unknown", ""), (422, "invalid_field", "content.text")]);
     assert!(reply.json()["results"][0]["message_id"].as_str().unwrap().starts_with("msg_"), "{reply:?}");
 }
+
+#[tokio::test]
+async fn batches_beyond_the_room_for_them_are_told_to_come_back() {
+    let harness = Harness::with(|options| {
+        options.append_timeout = std::time::Duration::from_secs(10);
+        options.batch_bytes_in_flight_max = 4 * 1_024;
+    });
+    let padded = format!(r#"{{"messages":[{GOOD}]}}{}"#, " ".repeat(3 * 1_024));
+    harness.log.set_mode(Mode::Hang);
+    let under_way = tokio::spawn(Reply::of(harness.post("/v1/messages/batch", padded.clone())));
+    harness.log.appending.notified().await;
+    Reply::of(harness.post("/v1/messages/batch", padded.clone())).await.expect(503, "overloaded");
+    harness.log.release();
+    check(&under_way.await.unwrap(), &[(202, "", "")]);
+    check(&Reply::of(harness.post("/v1/messages/batch", padded)).await, &[(202, "", "")]);
+}

@@ -1,5 +1,7 @@
 //! The log on SQLite does what the port promises.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

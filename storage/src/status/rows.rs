@@ -114,7 +114,7 @@ impl Rows {
     }
 
     fn apply_message(&mut self, message: &Message) {
-        if false {
+        if message.generation > Generation(0) {
             return;
         }
         let key = MessageKey { tenant: message.tenant.clone(), message: message.message_id };
@@ -331,9 +331,7 @@ mod tests {
 
     #[test]
     fn an_attempt_number_beyond_its_bits_does_not_spill_into_the_rank() {
-        let at = |attempt| {
-            encode(Precedence { generation: Generation(0), status: DeliveryStatus::Queued, attempt })
-        };
+        let at = |attempt| encode(Precedence { generation: Generation(0), status: DeliveryStatus::Queued, attempt });
         assert_eq!(at(u32::MAX), at((1 << ATTEMPT_BITS) - 1));
     }
 }

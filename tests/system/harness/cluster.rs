@@ -13,7 +13,11 @@ use tempfile::TempDir;
 
 use super::until;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_chat4all");
+/// The binary under test: cargo's, unless `CHAT4ALL_BINARY` names another build of it.
+pub fn binary() -> PathBuf {
+    std::env::var_os("CHAT4ALL_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_chat4all").into(), PathBuf::from)
+}
+
 pub const ROLES: [&str; 4] = ["api", "router", "connectors", "recorder"];
 /// Signs what the channel `hook` sends.
 pub const SIGNING_SECRET: &str = "whsec_c2VjcmV0IG9mIHRoZSB3aG9sZS1zeXN0ZW0gdGVzdHMh";
@@ -81,10 +85,6 @@ impl Cluster {
         self.env.push((key.to_owned(), value.to_owned()));
     }
 
-    pub fn clear_env(&mut self) {
-        self.env.clear();
-    }
-
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -95,7 +95,7 @@ impl Cluster {
 
     /// The command `chat4all` in the cluster's folder, with nothing in the environment that could change it.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(args).current_dir(self.folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("CHAT4ALL") || key == "FAILPOINTS") {
             command.env_remove(key);
@@ -200,8 +200,15 @@ impl Cluster {
         running.child.wait().expect("our child");
     }
 
+    /// SIGSTOP; returns when every thread stands still.
     pub fn stop(&self, id: usize) {
         self.signal(id, Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid(id));
+        let begin = Instant::now();
+        while !stands_still(Path::new(&tasks)) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{} does not stop", self.processes[id].name);
+            std::thread::yield_now();
+        }
     }
 
     pub fn go_on(&self, id: usize) {
@@ -221,15 +228,6 @@ impl Cluster {
         let mut running = self.processes[id].running.take().expect("it runs");
         let ended = until(&format!("the end of {name}"), limit, || running.child.try_wait().expect("our child")).await;
         ended
-    }
-
-    /// SIGKILL for all that run.
-    pub fn kill_all(&mut self) {
-        for id in 0..self.processes.len() {
-            if self.processes[id].running.is_some() {
-                self.kill(id);
-            }
-        }
     }
 
     /// SIGTERM for all that run, one after the other; each must end well.
@@ -272,6 +270,16 @@ impl Cluster {
         let mark = format!("\"level\":\"{level}\"");
         self.logs().lines().filter(|line| line.contains(&mark)).map(str::to_owned).collect()
     }
+}
+
+/// Whether all threads are stopped. One inside a system call finishes it first.
+fn stands_still(tasks: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(tasks) else { return false };
+    entries.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The name before the state may hold anything, but no further `)`.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't']))
+    })
 }
 
 impl Drop for Cluster {

@@ -59,10 +59,6 @@ impl Load {
         self.count.load(Ordering::Relaxed)
     }
 
-    pub fn is_over(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
     /// Waits for the end of the load. What was accepted, within a conversation in the order of the 202s, and the rate.
     pub async fn finish(mut self, limit: Duration) -> (Vec<Accepted>, f64) {
         let all = async { while self.tasks.join_next().await.is_some_and(|ended| ended.is_ok()) {} };

@@ -31,8 +31,6 @@ pub enum Reply {
     EndlessBody,
     /// A 200 whose answer comes a byte a second.
     Drip,
-    /// A status, later.
-    Late(Duration, u16),
 }
 
 /// A request as it came.
@@ -42,7 +40,6 @@ pub struct Received {
     pub path: String,
     pub webhook_id: String,
     pub headers: HashMap<String, String>,
-    pub raw: Vec<u8>,
     /// `Null` where it is no JSON.
     pub body: Value,
     /// The status that was answered; none where no usable answer was given.
@@ -157,11 +154,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             return reset(stream);
         }
         let Some(body) = read_body(&mut stream, &mut buffer, head.length).await else { return };
-        if !answer(stream, reply, head, body, &state).await.is_some_and(|kept| {
-            stream = kept;
-            true
-        }) {
-            return;
+        match answer(stream, reply, head, body, &state).await {
+            Some(kept) => stream = kept,
+            None => return,
         }
     }
 }
@@ -203,7 +198,7 @@ fn note(state: &Mutex<State>, head: Head, raw: Vec<u8>, status: Option<u16>) {
     let webhook_id = head.headers.get("webhook-id").cloned().unwrap_or_default();
     let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
     let received =
-        Received { at: SystemTime::now(), path: head.path, webhook_id, headers: head.headers, raw, body, status };
+        Received { at: SystemTime::now(), path: head.path, webhook_id, headers: head.headers, body, status };
     let mut state = state.lock().expect("no panic under the lock");
     state.taken += usize::from(received.taken());
     state.requests.push(received);
@@ -241,12 +236,6 @@ async fn answer(
         Reply::With(status, name, value) => {
             note(state, head, body, Some(status));
             write_status(&mut stream, status, &format!("{name}: {value}\r\n")).await?;
-            Some(stream)
-        }
-        Reply::Late(after, status) => {
-            tokio::time::sleep(after).await;
-            note(state, head, body, Some(status));
-            write_status(&mut stream, status, "").await?;
             Some(stream)
         }
         Reply::Hang => {

@@ -53,7 +53,9 @@ pub(super) struct Fence {
 impl Group {
     pub fn join(&mut self, member: u64, process: &str, topics: &[Topic], all: &BTreeMap<Topic, MemoryTopic>) {
         let partitions = topics.iter().flat_map(|topic| partitions(topic, all));
-        partitions.for_each(|partition| drop(self.leases.entry(partition).or_default()));
+        for partition in partitions {
+            self.leases.entry(partition).or_default();
+        }
         let (process, topics) = (process.to_owned(), topics.to_vec());
         let member_state = Member { process, topics, held: BTreeMap::new(), events: VecDeque::new(), turn: None };
         self.members.insert(member, member_state);
@@ -210,7 +212,9 @@ impl Group {
             .map(|(partition, held)| Lease { partition: partition.clone(), epoch: held.epoch })
             .collect();
         if !lost.is_empty() {
-            lost.iter().for_each(|lease| drop(self.release(id, lease)));
+            for lease in &lost {
+                self.release(id, lease);
+            }
             self.members.get_mut(&id).expect("found above").events.push_back(Event::Lost(lost));
         }
     }

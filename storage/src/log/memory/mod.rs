@@ -78,7 +78,6 @@ impl MemoryLog {
             group.take_away();
             group.share_out(&state.topics);
         }
-        drop(state);
         self.shared.changed.notify_waiters();
     }
 
@@ -237,7 +236,11 @@ impl Log for MemoryLog {
             started_at: now(),
             alive: true,
         };
-        self.write(|state| Ok(drop(state.processes.insert(self.process.clone(), process)))).map_err(unavailable)
+        let announce = |state: &mut State| {
+            state.processes.insert(self.process.clone(), process);
+            Ok(())
+        };
+        self.write(announce).map_err(unavailable)
     }
 
     async fn cluster(&self) -> Result<ClusterView, Error> {

@@ -45,8 +45,7 @@ pub async fn a_conversation_is_listed_newest_first(status: Arc<dyn Status>) {
         status.conversation(&sample.tenant, &conversation, &sample.page(5), sample.now()).await.expect("it answers")
     };
     let page = list("order-42").await;
-    let mut expected: Vec<_> =
-        messages[..5].iter().map(|message| (message.accepted_at, message.message_id)).collect();
+    let mut expected: Vec<_> = messages[..5].iter().map(|message| (message.accepted_at, message.message_id)).collect();
     expected.sort_by(|a, b| b.cmp(a));
     assert_eq!(ids(&page), expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
     assert_eq!(page.next_cursor, None, "a page that is exactly full is the last");

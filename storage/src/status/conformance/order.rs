@@ -81,8 +81,7 @@ pub async fn order_and_repetition_do_not_matter(status: Arc<dyn Status>, mut ran
     for write in &writes {
         let Write::Message(message) = write else { continue };
         let other = Message { tenant: second.tenant.clone(), ..(**message).clone() };
-        let (here, there) =
-            (view(&*status, message, first.now()).await, view(&*status, &other, first.now()).await);
+        let (here, there) = (view(&*status, message, first.now()).await, view(&*status, &other, first.now()).await);
         assert_eq!(comparable(here), comparable(there), "seed {}", random.seed);
         compared += 1;
     }

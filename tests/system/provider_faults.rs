@@ -1,0 +1,128 @@
+//! Every way in which a receiver can fail, a row each: the documented status, with the right attempts.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::client::Api;
+use crate::harness::cluster::{Cluster, config};
+use crate::harness::receiver::{Receiver, Reply};
+use crate::harness::{run, turn};
+
+struct Row {
+    name: &'static str,
+    first: Vec<Reply>,
+    usually: Reply,
+    status: &'static str,
+    reason: Option<&'static str>,
+    /// The outcome of each attempt.
+    outcomes: &'static [&'static str],
+}
+
+fn row(name: &'static str, first: Vec<Reply>, status: &'static str, outcomes: &'static [&'static str]) -> Row {
+    Row { name, first, usually: Reply::Status(200), status, reason: None, outcomes }
+}
+
+fn always(name: &'static str, usually: Reply, status: &'static str, outcomes: &'static [&'static str]) -> Row {
+    let reason = Some(if outcomes == ["recipient_gone"] { "recipient_gone" } else { "attempts_exhausted" });
+    Row { name, first: Vec::new(), usually, status, reason, outcomes }
+}
+
+fn rows() -> Vec<Row> {
+    const FAILED: &[&str] = &["transient"; 5];
+    const SILENT: &[&str] = &["ambiguous"; 5];
+    let retry_after = || Reply::With(429, "retry-after", "2".into());
+    vec![
+        row("takes it", vec![], "delivered", &["accepted"]),
+        row("500-three-times", vec![Reply::Status(500); 3], "delivered", &["transient", "transient", "transient", "accepted"]),
+        row("hangs-once", vec![Reply::Hang], "delivered", &["ambiguous", "accepted"]),
+        row("resets-before-reading", vec![Reply::ResetBefore], "delivered", &["ambiguous", "accepted"]),
+        row("resets-after-reading", vec![Reply::ResetAfter], "delivered", &["ambiguous", "accepted"]),
+        row("429-with-retry-after", vec![retry_after()], "delivered", &["throttled", "accepted"]),
+        row("429-seven-times", vec![Reply::Status(429); 7], "delivered", &[
+            "throttled", "throttled", "throttled", "throttled", "throttled", "throttled", "throttled", "accepted",
+        ]),
+        row("garbage-once", vec![Reply::Garbage], "delivered", &["ambiguous", "accepted"]),
+        row("endless-head-once", vec![Reply::EndlessHead], "delivered", &["ambiguous", "accepted"]),
+        // Its status is known after the head; at most 16 KiB of the body are read.
+        row("endless-body", vec![Reply::EndlessBody], "delivered", &["accepted"]),
+        row("a-byte-a-second-once", vec![Reply::Drip], "delivered", &["ambiguous", "accepted"]),
+        always("400-for-ever", Reply::Status(400), "failed", FAILED),
+        always("410", Reply::Status(410), "failed", &["recipient_gone"]),
+        always("garbage-for-ever", Reply::Garbage, "failed", SILENT),
+        always("hangs-for-ever", Reply::Hang, "failed", SILENT),
+        always("redirects-for-ever", Reply::With(302, "location", "http://127.0.0.1:1/".into()), "failed", FAILED),
+    ]
+}
+
+#[test]
+fn each_fault_of_a_provider_ends_in_its_documented_status() {
+    let _turn = turn::beside_others();
+    run(async {
+        let receiver = Receiver::start().await;
+        let hook = "attempt_timeout = \"1500ms\"\nretry = { attempts = 5, backoff = [\"200ms\"] }";
+        let mut cluster = Cluster::with(&config("", hook));
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        let mut sent = Vec::new();
+        for row in rows() {
+            let path = format!("/{}", row.name.replace(' ', "-"));
+            receiver.script(&path, row.first.clone());
+            receiver.usually(&path, row.usually.clone());
+            let id = api.accepted(&receiver.target(&path), row.name, "hi").await;
+            sent.push((row, path, id));
+        }
+        for (row, path, id) in sent {
+            let view = api.ended(&id, Duration::from_secs(60)).await;
+            let delivery = &view["deliveries"][0];
+            println!("{}: {} {}", row.name, view["status"], outcomes(delivery).join(" "));
+            assert_eq!(view["status"], row.status, "{}: {view:#}", row.name);
+            assert_eq!(delivery["reason"].as_str(), row.reason, "{}: {view:#}", row.name);
+            let requests = receiver.requests_on(&path);
+            assert_eq!(requests.len(), row.outcomes.len(), "{}: requests, {view:#}", row.name);
+            assert!(requests.iter().all(|request| request.webhook_id == delivery["delivery_id"]), "{}", row.name);
+            // Attempts are recorded a moment after the status, if they were made just before it.
+            assert_eq!(outcomes(delivery), row.outcomes, "{}: {view:#}", row.name);
+            let numbers: Vec<u64> = attempts(delivery).iter().filter_map(|attempt| attempt["number"].as_u64()).collect();
+            assert_eq!(numbers, (1..=row.outcomes.len() as u64).collect::<Vec<_>>(), "{}", row.name);
+            if row.name == "429-with-retry-after" {
+                let wait = requests[1].at.duration_since(requests[0].at).expect("in order");
+                assert!(wait >= Duration::from_secs(2), "asked for 2 s, waited {wait:?}");
+            }
+        }
+    });
+}
+
+fn attempts(delivery: &Value) -> &[Value] {
+    delivery["attempts"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn outcomes(delivery: &Value) -> Vec<&str> {
+    attempts(delivery).iter().filter_map(|attempt| attempt["outcome"].as_str()).collect()
+}
+
+#[test]
+fn a_private_address_is_refused_unless_the_channel_allows_it() {
+    let _turn = turn::beside_others();
+    run(async {
+        let receiver = Receiver::start().await;
+        let text = config("", "").replace("allow_private_targets = true", "allow_private_targets = false");
+        let mut cluster = Cluster::with(&text);
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        let port = receiver.target("").rsplit(':').next().unwrap_or_default().to_owned();
+        for target in [receiver.target("/literal"), format!("hook:http://localhost:{port}/name")] {
+            let answer =
+                api.post("/v1/messages", &crate::harness::client::message(&target, "c", "hi")).await.expect("an answer");
+            if answer.status == 422 {
+                continue; // a literal may be refused at the door
+            }
+            assert_eq!(answer.status, 202, "{}", answer.text);
+            let id = answer.json()["message_id"].as_str().expect("an id").to_owned();
+            let view = api.ended(&id, Duration::from_secs(10)).await;
+            assert_eq!(view["status"], "failed", "{view:#}");
+            assert_eq!(view["deliveries"][0]["reason"], "message_rejected", "{view:#}");
+        }
+        assert_eq!(receiver.requests().len(), 0, "nothing was sent");
+    });
+}

@@ -1,0 +1,69 @@
+//! Each role is restarted in turn with SIGTERM while messages flow: nothing is lost and nothing comes twice.
+
+use std::time::Duration;
+
+use crate::checker::{self, Evidence};
+use crate::harness::client::Api;
+use crate::harness::cluster::Cluster;
+use crate::harness::load::{Load, Plan};
+use crate::harness::receiver::Receiver;
+use crate::harness::{ledger, long, quantile, run, turn, until};
+
+#[test]
+fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
+    let _turn = turn::alone();
+    run(async {
+        let rounds = if long() { 13 } else { 2 };
+        let receiver = Receiver::start().await;
+        receiver.latency(Duration::from_millis(10));
+        let mut cluster = Cluster::new();
+        let mut ids = Vec::new();
+        for role in ["api", "router", "router", "connectors", "connectors", "recorder", "recorder"] {
+            ids.push(cluster.start(&[role]).await);
+        }
+        let api = Api::new(cluster.url(ids[0], "api"));
+        let plan = Plan {
+            name: "rolling",
+            conversations: 100,
+            messages: rounds * 3_000,
+            per_second: 300.0,
+            target: receiver.target("/inbox"),
+            insists: true,
+        };
+        let load = Load::start(&plan, &api);
+        let mut drains = Vec::new();
+        for _ in 0..rounds {
+            for &id in &ids {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                let (status, took) = cluster.terminate(id, Duration::from_secs(25)).await;
+                assert!(status.success(), "it ended with {status}:\n{}", cluster.tail(id));
+                drains.push(took);
+                cluster.start_again(id).await;
+                if id == ids[0] {
+                    api.moved(cluster.url(id, "api"));
+                }
+            }
+        }
+        let (accepted, rate) = load.finish(Duration::from_secs(60)).await;
+        assert_eq!((accepted.len(), checker::doubled(&accepted)), (plan.messages, 0));
+        let limit = Duration::from_secs(30);
+        until("all deliveries", limit, || (receiver.distinct() >= accepted.len()).then_some(())).await;
+        cluster.terminate_all().await;
+        let evidence = Evidence {
+            accepted,
+            taken: checker::taken(&receiver.requests()),
+            takeovers: ledger::takeovers(&cluster.logs()),
+            positions: ledger::positions(&cluster.data()),
+        };
+        let verdict = checker::judge(&evidence);
+        println!(
+            "rolling: {} restarts at {rate:.0}/s, drain p50 {:?}, worst {:?}, {} duplicates",
+            drains.len(),
+            quantile(&mut drains, 0.5),
+            quantile(&mut drains, 1.0),
+            verdict.duplicates
+        );
+        verdict.must_be_clean();
+        assert_eq!(verdict.duplicates, 0, "an orderly end leaves nothing to be sent again");
+    });
+}
