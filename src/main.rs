@@ -13,6 +13,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Reads `FAILPOINTS`; without the feature there is nothing to fail.
+    let _faults = fail::FailScenario::setup();
     rustls::crypto::ring::default_provider().install_default().expect("nothing has chosen another one before");
     actix::System::new().block_on(cli::main())
 }

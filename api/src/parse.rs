@@ -9,8 +9,15 @@ use crate::error::{Code, Error};
 /// Deepest nesting of JSON inside `content.body`, which is taken as it is; serde_json has the same limit elsewhere.
 const DEPTH_MAX: usize = 128;
 
-/// Reads JSON. Malformed: 400. Well-formed, but not a `T`: 422 with the path of the field.
+/// Reads a JSON object. Malformed: 400. Well-formed, but not a `T`: 422 with the path of the field.
 pub fn json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error> {
+    // serde would also take the fields as an array, by position.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => Error::new(Code::InvalidField, "a JSON object is expected here"),
+            Err(error) => Error::new(Code::MalformedJson, error.to_string()),
+        });
+    }
     serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, error))
 }
 

@@ -1,12 +1,16 @@
 //! What a message says. One flat JSON object whose `type` decides which fields belong to it.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// What is carried to every address of a message.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", try_from = "Flat")]
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Content {
     Text {
         text: String,
@@ -48,6 +52,27 @@ impl PartialEq for Content {
             (Ok(a), Ok(b)) => a == b,
             _ => false,
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Takes an object only: what serde derives would also take the fields as an array, by position.
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Flat;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a `type`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Flat, A::Error> {
+                Flat::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Object)?.try_into().map_err(D::Error::custom)
     }
 }
 
@@ -135,6 +160,7 @@ mod tests {
         check(r#"{"type":"text","text":"a","url":"b"}"#, Err("has no field `url`"));
         check(r#"{"type":"text","txt":"a"}"#, Err("unknown field `txt`"));
         check(r#"{"type":"fax"}"#, Err("unknown variant `fax`"));
+        check(r#"["text","hi"]"#, Err("expected an object with a `type`"));
     }
 
     #[test]
