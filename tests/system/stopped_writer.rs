@@ -11,27 +11,25 @@ use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{ledger, run, turn, until};
 
-/// Inodes of the writer locks below a folder.
-fn writer_locks(folder: &Path) -> Vec<u64> {
+/// Inodes of the lock files below a folder that end in one of `names`: `writer` is held while writing, `next` by whoever
+/// writes next.
+fn locks(folder: &Path, names: &[&str]) -> Vec<u64> {
     let mut inodes = Vec::new();
-    let Ok(entries) = std::fs::read_dir(folder) else { return inodes };
-    for entry in entries.flatten() {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            inodes.extend(writer_locks(&path));
-        } else if path.extension().is_some_and(|extension| extension == "writer")
-            || path.file_name().is_some_and(|name| name == "writer")
-        {
+            inodes.extend(locks(&path, names));
+        } else if path.extension().is_some_and(|extension| names.iter().any(|name| extension == *name)) {
             inodes.extend(entry.metadata().map(|metadata| metadata.ino()));
         }
     }
     inodes
 }
 
-/// Whether a process (stopped, so that it stays so) holds a writer lock of the folder, as the kernel tells it.
-pub fn holds_a_writer_lock(cluster: &Cluster, id: usize) -> bool {
-    let (inodes, pid) = (writer_locks(&cluster.data()), cluster.pid(id).to_string());
-    assert!(!inodes.is_empty(), "the folder has no writer locks");
+/// Whether a process (stopped, so that it stays so) holds one of the folder's locks, as the kernel tells it.
+pub fn holds(cluster: &Cluster, id: usize, names: &[&str]) -> bool {
+    let (inodes, pid) = (locks(&cluster.data(), names), cluster.pid(id).to_string());
+    assert!(!inodes.is_empty(), "the folder has no locks {names:?}");
     let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's list of locks");
     locks.lines().filter(|line| !line.contains("->")).any(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -109,7 +107,7 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
 async fn stop_inside_a_write(cluster: &Cluster, id: usize) -> u32 {
     for attempt in 1..=2_000 {
         cluster.stop(id);
-        if holds_a_writer_lock(cluster, id) {
+        if holds(cluster, id, &["writer"]) {
             return attempt;
         }
         cluster.go_on(id);

@@ -9,6 +9,7 @@ use crate::harness::cluster::Cluster;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{ledger, long, run, turn, until};
+use crate::stopped_writer::holds;
 use crate::takeover::shared_by;
 
 #[test]
@@ -72,11 +73,11 @@ fn no_commit_append_or_status_of_a_zombie_counts() {
     });
 }
 
-/// Stops the process at a moment when it does not hold the folder's writer lock: otherwise everybody would wait for it.
+/// Stops the process at a moment when it neither writes nor is the next to write: otherwise everybody would wait for it.
 async fn stop_outside_a_write(cluster: &Cluster, id: usize) {
     loop {
         cluster.stop(id);
-        if !crate::stopped_writer::holds_a_writer_lock(cluster, id) {
+        if !holds(cluster, id, &["writer", "next"]) {
             return;
         }
         cluster.go_on(id);

@@ -8,6 +8,8 @@ mod consumer;
 pub mod in_order;
 mod inflow;
 pub mod messages;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
