@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::body;
+use crate::complaints::Complaints;
 use crate::connections;
 use crate::error::{Code, Error};
 use crate::metrics;
@@ -201,15 +202,20 @@ where
     if request.headers().contains_key(TRANSFER_ENCODING) { body::close_if_unread(response, payload) } else { response }
 }
 
+/// An outage fails every request: it must not fill the disk with what is said about it.
+static COMPLAINTS: Complaints = Complaints::new();
+
 /// Answers an error, and tells the log of what is not the client's doing.
 fn refuse(error: Error, route: Route, request_id: &str) -> HttpResponse {
     let row = error.code.row();
     if matches!(route, Route::Send | Route::Batch) {
         metrics::record_rejected(error.code);
     }
-    if row.status >= 500 {
+    if row.status >= 500
+        && let Some(withheld) = COMPLAINTS.admit(error.code, clock::now())
+    {
         let cause = error.cause.as_deref().unwrap_or(&error.detail);
-        warn!(request_id, code = row.code, cause, path = route.labels().1, "request failed");
+        warn!(request_id, code = row.code, cause, path = route.labels().1, withheld, "request failed");
     }
     error.respond(request_id)
 }

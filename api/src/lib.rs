@@ -8,6 +8,7 @@
 mod body;
 mod call;
 mod catch_up;
+mod complaints;
 mod connections;
 mod draft;
 mod error;

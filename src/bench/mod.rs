@@ -125,9 +125,9 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 }
 
 async fn measure(args: &Args, plan: &Plan, receiver: &Receiver, server: &Server) -> Result<Report, Failure> {
-    let mut observer = Observer::connect(server).await?;
+    let observer = Observer::of(server);
     if args.waiting > 0 {
-        pile_up(args, receiver, server, &mut observer).await?;
+        pile_up(args, receiver, server, &observer).await?;
     }
     let usage_before = usage::read(server.pids());
     let progress = Progress::new(plan.messages);
@@ -157,7 +157,7 @@ async fn measure(args: &Args, plan: &Plan, receiver: &Receiver, server: &Server)
 }
 
 /// Fills the log with messages that cannot be delivered, and waits until they have come as far as they can.
-async fn pile_up(args: &Args, receiver: &Receiver, server: &Server, observer: &mut Observer) -> Result<(), Failure> {
+async fn pile_up(args: &Args, receiver: &Receiver, server: &Server, observer: &Observer) -> Result<(), Failure> {
     let pace = Pace::Batches { messages: 100 };
     let plan = Plan::new(args.waiting, 4, args.conversations, args.size.as_u64() as usize, pace);
     let progress = Progress::new(args.waiting);

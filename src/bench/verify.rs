@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection for questions.
 pub struct Observer {
-    api: Connection,
+    endpoint: Endpoint,
 }
 
 /// As much of a listing as is needed here.
@@ -38,17 +38,23 @@ struct Listed {
 }
 
 impl Observer {
-    pub async fn connect(server: &Server) -> Result<Self, Failure> {
-        Ok(Self { api: server.endpoint().connect().await.map_err(unreachable)? })
+    pub fn of(server: &Server) -> Self {
+        Self { endpoint: server.endpoint().clone() }
+    }
+
+    /// A server cuts off who connects long before asking.
+    async fn connect(&self) -> Result<Connection, Failure> {
+        self.endpoint.connect().await.map_err(unreachable)
     }
 
     /// Waits until everything on the way is worked off, outbound only of `channels`. False if it is not getting less.
-    pub async fn await_no_lag(&mut self, channels: &[&str]) -> Result<bool, Failure> {
+    pub async fn await_no_lag(&self, channels: &[&str]) -> Result<bool, Failure> {
         let outbound: Vec<String> = channels.iter().map(|channel| format!("{channel}-outbound")).collect();
         let ours = |topic: &str| TOPICS.contains(&topic) || outbound.iter().any(|name| name == topic);
+        let mut api = self.connect().await?;
         let mut least = (u64::MAX, Instant::now());
         loop {
-            let cluster: ClusterView = get(&mut self.api, "/v1/cluster").await?;
+            let cluster: ClusterView = get(&mut api, "/v1/cluster").await?;
             let partitions = cluster.groups.iter().flat_map(|group| &group.partitions);
             let lag = partitions.filter(|partition| ours(&partition.topic)).map(|partition| partition.lag).sum();
             if lag == 0 {
@@ -66,11 +72,12 @@ impl Observer {
 
     /// How many of the accepted messages are not `delivered` in the status store. It has had its time: what is missing
     /// now counts.
-    pub async fn not_delivered(&mut self, channel: &str, accepted: &[Sample]) -> Result<u64, Failure> {
+    pub async fn not_delivered(&self, channel: &str, accepted: &[Sample]) -> Result<u64, Failure> {
+        let mut api = self.connect().await?;
         let mut open: HashSet<MessageId> = accepted.iter().map(|sample| sample.id).collect();
         let mut path = format!("/v1/messages?status=delivered&channel={channel}&limit=200");
         loop {
-            let page: Page = get(&mut self.api, &path).await?;
+            let page: Page = get(&mut api, &path).await?;
             for message in &page.messages {
                 if message.status == "delivered" {
                     open.remove(&message.message_id);

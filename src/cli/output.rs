@@ -37,7 +37,10 @@ impl From<config::Error> for Failure {
 
 impl From<serve::Error> for Failure {
     fn from(error: serve::Error) -> Self {
-        Self::failed(error)
+        match error {
+            serve::Error::Channel { .. } => Self::usage(error),
+            serve::Error::Port { .. } | serve::Error::Engine(_) | serve::Error::Failed(_) => Self::failed(error),
+        }
     }
 }
 

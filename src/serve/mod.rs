@@ -77,6 +77,7 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     let channels = channels::configure(&config)?;
     ports::check(&config, &roles, with_simulator)?;
 
+    raise_descriptor_limit();
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(|error| Error::Failed(format!("cannot take over signals: {error}")))?;
     let log = engines::open_log(&config).await?;
@@ -213,6 +214,15 @@ impl Process {
             stops.push(join(actix::spawn(purge)));
         }
         Ok(stops)
+    }
+}
+
+/// Connections take descriptors, up to two each; the usual soft limit of 1,024 is soon reached.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files stays where it is");
     }
 }
 

@@ -57,7 +57,10 @@ fn bad_input_is_refused_by_name_and_never_accepted() {
                 && (code.is_empty() || problem["code"] == code)
                 && (field.is_none() || problem["field"].as_str().is_some_and(|at| at.starts_with(field.unwrap())));
             if !as_expected {
-                wrong.push(format!("{body}\n  wanted {status} {code} {field:?}\n  got {} {}", answer.status, answer.text));
+                wrong.push(format!(
+                    "{body}\n  wanted {status} {code} {field:?}\n  got {} {}",
+                    answer.status, answer.text
+                ));
             }
             assert!(answer.header("content-type").starts_with("application/problem+json"), "{body}");
             assert!(!answer.text.contains("SendRequest"), "it tells of our insides: {}", answer.text);
@@ -86,4 +89,47 @@ fn bad_input_is_refused_by_name_and_never_accepted() {
         api.ended(&id, std::time::Duration::from_secs(10)).await;
         assert_eq!(receiver.requests().len(), 1, "nothing refused was sent, and the repeat only once");
     });
+}
+
+#[test]
+fn in_a_batch_each_message_stands_for_itself() {
+    let _turn = turn::beside_others();
+    run(async {
+        let receiver = Receiver::start().await;
+        let mut cluster = Cluster::new();
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        let to = receiver.target("/inbox");
+        let good = |text: &str| json!({"to": to, "conversation_id": "c", "content": {"type": "text", "text": text}});
+        let bad = json!({"to": "pigeon:x", "content": {"type": "text", "text": "hi"}});
+        let batch = json!({"messages": [good("0"), bad, good("2"), {"colour": "red"}, good("4")]});
+        let answer = api.post("/v1/messages/batch", &batch).await.expect("an answer");
+        check(&answer.json(), &["202", "422 unknown_channel", "202", "422 invalid_field", "202"]);
+
+        let lines = format!("{}\n{}\n{{\n{}\n", good("5"), bad, good("8"));
+        let answer = api.post_raw("/v1/messages/batch", "application/x-ndjson", lines).await.expect("an answer");
+        check(&answer.json(), &["202", "422 unknown_channel", "400 malformed_json", "202"]);
+        let last = answer.json()["results"][3]["message_id"].as_str().expect("an id").to_owned();
+        api.ended(&last, std::time::Duration::from_secs(10)).await;
+        let texts: Vec<String> = receiver
+            .requests()
+            .iter()
+            .map(|request| request.body["data"]["content"]["text"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(texts, ["0", "2", "4", "5", "8"], "in the order of the batches");
+
+        let many = json!({"messages": vec![good("x"); 1_001]});
+        let refused = api.post("/v1/messages/batch", &many).await.expect("an answer");
+        assert_eq!(refused.status, 422, "{}", refused.text);
+        assert_eq!(receiver.requests().len(), 5);
+    });
+
+    fn check(answer: &serde_json::Value, expected: &[&str]) {
+        let results = answer["results"].as_array().unwrap_or_else(|| panic!("no results: {answer}"));
+        let said: Vec<String> = results
+            .iter()
+            .map(|result| format!("{} {}", result["status"], result["error"]["code"].as_str().unwrap_or_default()))
+            .collect();
+        assert_eq!(said.iter().map(|said| said.trim()).collect::<Vec<_>>(), expected, "{answer}");
+    }
 }

@@ -168,7 +168,10 @@ mod tests {
                 .map(|&(ms, id)| Taken { at: at(ms), message_id: id.into(), delivery_id: delivery(id) })
                 .collect(),
             takeovers: vec![takeover(0, 1, 0, &[]), takeover(10_000, 2, 12, &[13])],
-            positions: (10..).zip(ORDER).map(|(offset, id)| (delivery(id), Position { partition: 1, offset })).collect(),
+            positions: (10..)
+                .zip(ORDER)
+                .map(|(offset, id)| (delivery(id), Position { partition: 1, offset }))
+                .collect(),
         })
     }
 
@@ -228,7 +231,15 @@ mod tests {
 
     #[test]
     fn a_third_2xx_needs_a_takeover_of_its_own() {
-        let times = [(5_000, "a1"), (5_001, "a2"), (10_300, "a2"), (10_600, "a2"), (10_700, "a3"), (10_701, "b1"), (10_702, "b2")];
+        let times = [
+            (5_000, "a1"),
+            (5_001, "a2"),
+            (10_300, "a2"),
+            (10_600, "a2"),
+            (10_700, "a3"),
+            (10_701, "b1"),
+            (10_702, "b2"),
+        ];
         let verdict = check(&ALL, &times);
         assert_eq!((verdict.duplicates, verdict.unexplained.len()), (2, 1));
     }

@@ -25,7 +25,10 @@ fn a_new_user_sends_shows_and_looks_around() {
         assert!(sent.contains("delivered"), "{sent}");
         let id = sent.split_whitespace().find(|word| word.starts_with("msg_")).expect("the id").to_owned();
         let shown = cli(&["show", &id]);
-        assert!(shown.contains("Your parcel is here") && shown.contains("delivered") && shown.contains("accepted"), "{shown}");
+        assert!(
+            shown.contains("Your parcel is here") && shown.contains("delivered") && shown.contains("accepted"),
+            "{shown}"
+        );
         let shown: serde_json::Value = serde_json::from_str(&cli(&["show", &id, "--json"])).expect("JSON");
         assert_eq!((shown["message_id"].as_str(), shown["status"].as_str()), (Some(id.as_str()), Some("delivered")));
         let status = cli(&["status"]);

@@ -109,6 +109,7 @@ async fn fail_over(shape: &Shape) -> Outcome {
         verdict.reordered.len()
     );
     verdict.must_be_clean();
+    assert_eq!(ledger::routed_again(&cluster.data()), 0, "each message is routed once");
     Outcome { verdict, kills }
 }
 
@@ -125,13 +126,7 @@ fn killed_processes_lose_nothing_and_reorder_nothing() {
 #[test]
 fn late_commits_break_the_bound_on_duplicates_and_nothing_else() {
     let _turn = turn::alone();
-    let shape = Shape {
-        test: "late-commits",
-        messages: 6_000,
-        rounds: 1,
-        commit_interval: "5s",
-        all_roles: false,
-    };
+    let shape = Shape { test: "late-commits", messages: 6_000, rounds: 1, commit_interval: "5s", all_roles: false };
     let Outcome { verdict, kills } = run(fail_over(&shape));
     assert!(verdict.duplicates >= DUPLICATES_PER_KILL * kills, "only {} for {kills} kills", verdict.duplicates);
 }

@@ -82,7 +82,8 @@ fn hostile_clients_are_cut_off_and_others_are_served() {
         );
         let answer = api.post_raw("/v1/messages", "application/json", deep).await.expect("an answer");
         assert!(answer.status == 400 || answer.status == 422, "deep JSON: {} {}", answer.status, answer.text);
-        let wide = format!("{{\"to\":\"{to}\",\"content\":{{\"type\":\"text\",\"text\":\"{}\"}}}}", "x".repeat(300_000));
+        let wide =
+            format!("{{\"to\":\"{to}\",\"content\":{{\"type\":\"text\",\"text\":\"{}\"}}}}", "x".repeat(300_000));
         let answer = api.post_raw("/v1/messages", "application/json", wide).await.expect("an answer");
         assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("body_too_large")), "{}", answer.text);
         oversize_head(&address).await;

@@ -30,7 +30,9 @@ fn idle_roles_cost_next_to_nothing() {
     let _turn = turn::alone();
     run(async {
         let receiver = Receiver::start().await;
-        for (shape, processes) in [("one process", vec![ROLES.to_vec()]), ("four", ROLES.map(|role| vec![role]).to_vec())] {
+        for (shape, processes) in
+            [("one process", vec![ROLES.to_vec()]), ("four", ROLES.map(|role| vec![role]).to_vec())]
+        {
             let mut cluster = Cluster::new();
             let mut ids = Vec::new();
             for roles in &processes {
@@ -53,7 +55,9 @@ fn delivered_shows_within_200_ms_of_the_providers_answer() {
     let _turn = turn::alone();
     run(async {
         let receiver = Receiver::start().await;
-        for (shape, processes) in [("one process", vec![ROLES.to_vec()]), ("four", ROLES.map(|role| vec![role]).to_vec())] {
+        for (shape, processes) in
+            [("one process", vec![ROLES.to_vec()]), ("four", ROLES.map(|role| vec![role]).to_vec())]
+        {
             let mut cluster = Cluster::new();
             let mut ids = Vec::new();
             for roles in &processes {

@@ -43,7 +43,12 @@ fn check(point: &str, after: u32) {
         let restarts: Vec<&str> =
             metrics.lines().filter(|line| line.starts_with("chat4all_actor_restarts_total{")).collect();
         let log = cluster.log(process);
-        assert_eq!(log.matches(&format!("failpoint {point} panic")).count(), 1, "it did panic:\n{}", cluster.tail(process));
+        assert_eq!(
+            log.matches(&format!("failpoint {point} panic")).count(),
+            1,
+            "it did panic:\n{}",
+            cluster.tail(process)
+        );
         let total: f64 = restarts.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
         assert!(total >= 1.0, "a restart is counted: {restarts:?}");
         cluster.terminate_all().await;

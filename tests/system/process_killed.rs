@@ -62,6 +62,7 @@ fn the_whole_process_killed_twenty_times_loses_nothing() {
             plan.messages, verdict.duplicates
         );
         verdict.must_be_clean();
+        assert_eq!(ledger::routed_again(&cluster.data()), 0, "each message is routed once");
         assert!(verdict.duplicates < 100 * kills, "{}", verdict.duplicates);
         assert!(median < Duration::from_secs(1), "{median:?} from the restart to the next delivery");
     });

@@ -34,14 +34,22 @@ fn rows() -> Vec<Row> {
     let retry_after = || Reply::With(429, "retry-after", "2".into());
     vec![
         row("takes it", vec![], "delivered", &["accepted"]),
-        row("500-three-times", vec![Reply::Status(500); 3], "delivered", &["transient", "transient", "transient", "accepted"]),
+        row(
+            "500-three-times",
+            vec![Reply::Status(500); 3],
+            "delivered",
+            &["transient", "transient", "transient", "accepted"],
+        ),
         row("hangs-once", vec![Reply::Hang], "delivered", &["ambiguous", "accepted"]),
         row("resets-before-reading", vec![Reply::ResetBefore], "delivered", &["ambiguous", "accepted"]),
         row("resets-after-reading", vec![Reply::ResetAfter], "delivered", &["ambiguous", "accepted"]),
         row("429-with-retry-after", vec![retry_after()], "delivered", &["throttled", "accepted"]),
-        row("429-seven-times", vec![Reply::Status(429); 7], "delivered", &[
-            "throttled", "throttled", "throttled", "throttled", "throttled", "throttled", "throttled", "accepted",
-        ]),
+        row(
+            "429-seven-times",
+            vec![Reply::Status(429); 7],
+            "delivered",
+            &["throttled", "throttled", "throttled", "throttled", "throttled", "throttled", "throttled", "accepted"],
+        ),
         row("garbage-once", vec![Reply::Garbage], "delivered", &["ambiguous", "accepted"]),
         row("endless-head-once", vec![Reply::EndlessHead], "delivered", &["ambiguous", "accepted"]),
         // Its status is known after the head; at most 16 KiB of the body are read.
@@ -83,7 +91,8 @@ fn each_fault_of_a_provider_ends_in_its_documented_status() {
             assert!(requests.iter().all(|request| request.webhook_id == delivery["delivery_id"]), "{}", row.name);
             // Attempts are recorded a moment after the status, if they were made just before it.
             assert_eq!(outcomes(delivery), row.outcomes, "{}: {view:#}", row.name);
-            let numbers: Vec<u64> = attempts(delivery).iter().filter_map(|attempt| attempt["number"].as_u64()).collect();
+            let numbers: Vec<u64> =
+                attempts(delivery).iter().filter_map(|attempt| attempt["number"].as_u64()).collect();
             assert_eq!(numbers, (1..=row.outcomes.len() as u64).collect::<Vec<_>>(), "{}", row.name);
             if row.name == "429-with-retry-after" {
                 let wait = requests[1].at.duration_since(requests[0].at).expect("in order");
@@ -112,8 +121,10 @@ fn a_private_address_is_refused_unless_the_channel_allows_it() {
         let api = Api::new(cluster.url(process, "api"));
         let port = receiver.target("").rsplit(':').next().unwrap_or_default().to_owned();
         for target in [receiver.target("/literal"), format!("hook:http://localhost:{port}/name")] {
-            let answer =
-                api.post("/v1/messages", &crate::harness::client::message(&target, "c", "hi")).await.expect("an answer");
+            let answer = api
+                .post("/v1/messages", &crate::harness::client::message(&target, "c", "hi"))
+                .await
+                .expect("an answer");
             if answer.status == 422 {
                 continue; // a literal may be refused at the door
             }

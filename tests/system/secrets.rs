@@ -49,7 +49,9 @@ fn planted_secrets_come_out_nowhere() {
         ] {
             texts.push(api.post_raw(path, content_type, body).await.expect("an answer").text);
         }
-        for path in ["/metrics", "/health/ready", "/health/live", "/v1/channels", "/v1/cluster", "/v1/messages?status=failed"] {
+        for path in
+            ["/metrics", "/health/ready", "/health/live", "/v1/channels", "/v1/cluster", "/v1/messages?status=failed"]
+        {
             let answer = api.get(path).await.expect("an answer");
             assert_eq!(answer.status, 200, "{path}: {}", answer.text);
             texts.push(answer.text);

@@ -76,7 +76,11 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
         assert!(load.count() <= accepted_then + 1, "nothing is accepted meanwhile");
         let pid = cluster.pid(worker);
         let named = |id| cluster.log(id).lines().any(|line| line.contains(&format!("\"holder_pid\":{pid}")));
-        assert!(named(api_process) && named(recorder), "waiters log who holds the folder:\n{}", cluster.tail(api_process));
+        assert!(
+            named(api_process) && named(recorder),
+            "waiters log who holds the folder:\n{}",
+            cluster.tail(api_process)
+        );
 
         cluster.go_on(worker);
         let again = Instant::now();
@@ -100,6 +104,7 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
             verdict.duplicates
         );
         verdict.must_be_clean();
+        assert_eq!(ledger::routed_again(&cluster.data()), 0, "each message is routed once");
     });
 }
 

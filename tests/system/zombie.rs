@@ -53,7 +53,8 @@ fn no_commit_append_or_status_of_a_zombie_counts() {
             }
         }
         let (accepted, rate) = load.finish(Duration::from_secs(120)).await;
-        until("all deliveries", Duration::from_secs(60), || (receiver.distinct() >= accepted.len()).then_some(())).await;
+        until("all deliveries", Duration::from_secs(60), || (receiver.distinct() >= accepted.len()).then_some(()))
+            .await;
         for accepted in accepted.iter().step_by(40) {
             let view = api.ended(&accepted.message_id, Duration::from_secs(20)).await;
             assert_eq!(view["status"], "delivered", "{view}");
@@ -69,6 +70,7 @@ fn no_commit_append_or_status_of_a_zombie_counts() {
         let verdict = checker::judge(&evidence);
         println!("zombie: {zombies} times, {rate:.0}/s, {} duplicates, all explained", verdict.duplicates);
         verdict.must_be_clean();
+        assert_eq!(ledger::routed_again(&cluster.data()), 0, "each message is routed once");
         watermarks_rise(&evidence);
     });
 }

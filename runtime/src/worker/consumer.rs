@@ -14,7 +14,7 @@ use chat4all_storage::Log;
 use chat4all_storage::log::{Assignment, Consumer as LogConsumer, Event, Lease, Record, Subscription};
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::inflow::{Inflow, Limits};
 use super::messages::{Drain, Enqueue};
@@ -101,15 +101,7 @@ impl<W: Worker> Consumer<W> {
             warn!(%error, partition = %lease.partition, "what an earlier holder finished above its watermark comes again");
             FinishedSet::default()
         });
-        info!(
-            group = self.settings.group,
-            topic = %lease.partition.topic,
-            partition = lease.partition.partition,
-            epoch = lease.epoch,
-            watermark = offset,
-            finished = ranges(&finished),
-            "partition assigned"
-        );
+        self.tell_assigned(&lease, offset, &finished);
         let gone = CancellationToken::new();
         let (alive, pulse) = supervisor::pulse();
         let inflow = Arc::new(Inflow::new(Arc::clone(membership), lease.clone(), self.settings.limits));
@@ -126,6 +118,17 @@ impl<W: Worker> Consumer<W> {
         self.held.insert(lease.partition.clone(), held);
         let death = async move { pulse.stopped().await };
         ctx.spawn(death.into_actor(self).map(move |(), consumer, ctx| consumer.died(lease, ctx)));
+    }
+
+    /// Where a takeover starts is what explains every repeat after it. A first assignment starts from nothing.
+    fn tell_assigned(&self, lease: &Lease, watermark: u64, finished: &FinishedSet) {
+        let (group, topic, partition) = (&self.settings.group, &lease.partition.topic, lease.partition.partition);
+        let (epoch, finished) = (lease.epoch, ranges(finished));
+        if epoch > 1 {
+            info!(group, %topic, partition, epoch, watermark, finished, "partition assigned");
+        } else {
+            debug!(group, %topic, partition, epoch, watermark, finished, "partition assigned");
+        }
     }
 
     /// A worker ended. If its lease is still ours, it died of a panic.

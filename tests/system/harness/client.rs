@@ -76,7 +76,12 @@ impl Api {
         self.send(self.http.post(self.url(path)).json(body)).await
     }
 
-    pub async fn post_raw(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Result<Answer, String> {
+    pub async fn post_raw(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, String> {
         self.send(self.http.post(self.url(path)).header("content-type", content_type).body(body)).await
     }
 

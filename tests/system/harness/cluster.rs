@@ -142,11 +142,8 @@ impl Cluster {
     /// Waits until a process has opened its addresses.
     pub async fn opened(&mut self, id: usize) {
         let roles = self.processes[id].roles.clone();
-        let wanted = if roles.is_empty() || roles.iter().any(|role| role == "api") {
-            vec!["api".to_owned()]
-        } else {
-            roles
-        };
+        let wanted =
+            if roles.is_empty() || roles.iter().any(|role| role == "api") { vec!["api".to_owned()] } else { roles };
         let begin = Instant::now();
         loop {
             let opened = self.urls(id);

@@ -77,6 +77,16 @@ pub fn positions(data: &Path) -> HashMap<String, Position> {
     positions
 }
 
+/// Outbound records beyond the first of their delivery: with the embedded log a router routes each message once.
+pub fn routed_again(data: &Path) -> i64 {
+    let log = open(data);
+    let count = |(_, table): &(u32, String)| {
+        let sql = format!("SELECT count(*) - count(DISTINCT uuid) FROM {table}");
+        log.query_row(&sql, [], |row| row.get::<_, i64>(0)).expect("a table")
+    };
+    tables(&log, OUTBOUND).iter().map(count).sum()
+}
+
 /// The values of all records of a topic, as JSON.
 pub fn values(data: &Path, topic: &str) -> Vec<Value> {
     let log = open(data);

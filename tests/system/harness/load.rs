@@ -75,7 +75,8 @@ async fn send(plan: &Plan, api: &Api, conversation: usize, number: usize) -> Opt
     let body = message(&plan.target, &format!("{}-{conversation}", plan.name), &format!("{number}"));
     let key = format!("{}-{number}", plan.name);
     loop {
-        let answer = if plan.insists { api.post_keyed(&body, &key).await } else { api.post("/v1/messages", &body).await };
+        let answer =
+            if plan.insists { api.post_keyed(&body, &key).await } else { api.post("/v1/messages", &body).await };
         match answer {
             Ok(answer) if answer.status == 202 => return answer.json()["message_id"].as_str().map(str::to_owned),
             Ok(answer) if answer.status != 503 => panic!("refused: {} {}", answer.status, answer.text),

@@ -197,8 +197,7 @@ async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usize) 
 fn note(state: &Mutex<State>, head: Head, raw: Vec<u8>, status: Option<u16>) {
     let webhook_id = head.headers.get("webhook-id").cloned().unwrap_or_default();
     let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
-    let received =
-        Received { at: SystemTime::now(), path: head.path, webhook_id, headers: head.headers, body, status };
+    let received = Received { at: SystemTime::now(), path: head.path, webhook_id, headers: head.headers, body, status };
     let mut state = state.lock().expect("no panic under the lock");
     state.taken += usize::from(received.taken());
     state.requests.push(received);
