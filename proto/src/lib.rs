@@ -12,6 +12,7 @@ pub mod progress;
 pub mod status;
 pub mod time;
 pub mod topic;
+pub mod window;
 
 pub use address::Address;
 pub use content::Content;

@@ -4,7 +4,6 @@
 mod fan_out;
 mod metrics;
 mod partition_router;
-mod window;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

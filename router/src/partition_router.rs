@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use chat4all_proto::window::Window;
 use chat4all_proto::{ChannelName, Message, Topic};
 use chat4all_runtime::clock;
 use chat4all_runtime::worker::InOrder;
@@ -16,8 +17,9 @@ use tracing::error;
 
 use crate::fan_out::{Circumstances, fan_out};
 use crate::metrics;
-use crate::window::{WINDOW, Window};
 
+/// Ids of messages that are remembered to drop repeats of one id.
+const WINDOW: usize = 65_536;
 /// Most records that are appended and not yet committed: what a crash can leave there twice (Kafka).
 const UNCOMMITTED_MAX: usize = 4_096;
 /// Most messages taken at a time. Each becomes at least two records.
@@ -30,7 +32,7 @@ pub type PartitionRouter = InOrder<Router>;
 pub struct Router {
     channels: Arc<BTreeSet<ChannelName>>,
     /// Filled from the log before the first batch.
-    window: Rc<RefCell<Option<Window>>>,
+    window: Rc<RefCell<Option<Window<RecordId>>>>,
 }
 
 impl Router {
@@ -69,9 +71,9 @@ impl Process for Router {
     }
 }
 
-async fn read_back(desk: &Desk) -> Result<Window, Failure> {
+async fn read_back(desk: &Desk) -> Result<Window<RecordId>, Failure> {
     let ids = desk.consumer.recent_ids(&desk.lease.partition, desk.started_at, WINDOW).await;
-    let mut window = Window::default();
+    let mut window = Window::new(WINDOW);
     for id in ids.map_err(|error| Failure::Later(error.to_string()))? {
         window.insert(id);
     }
@@ -88,7 +90,7 @@ struct Routing<'a> {
 }
 
 impl Routing<'_> {
-    async fn route(&mut self, record: &Record, window: &RefCell<Option<Window>>) -> Result<(), Failure> {
+    async fn route(&mut self, record: &Record, window: &RefCell<Option<Window<RecordId>>>) -> Result<(), Failure> {
         let message: Message = match serde_json::from_slice(&record.value) {
             Ok(message) => message,
             Err(error) => {
@@ -115,19 +117,21 @@ impl Routing<'_> {
         Ok(())
     }
 
-    fn is_repeat(&self, id: RecordId, window: &RefCell<Option<Window>>) -> bool {
+    fn is_repeat(&self, id: RecordId, window: &RefCell<Option<Window<RecordId>>>) -> bool {
         window.borrow().as_ref().is_some_and(|window| window.contains(id)) || self.ids.contains(&id)
     }
 
     /// Appends what has been routed and commits everything below `offset`.
-    async fn write(&mut self, offset: u64, window: &RefCell<Option<Window>>) -> Result<(), Failure> {
+    async fn write(&mut self, offset: u64, window: &RefCell<Option<Window<RecordId>>>) -> Result<(), Failure> {
         let records = std::mem::take(&mut self.records);
         let routed: Vec<ChannelName> = records.iter().filter_map(|record| channel_of(&record.topic)).collect();
         let commit = Commit { lease: self.desk.lease.clone(), offset, metadata: String::new() };
         self.desk.consumer.append_and_commit(records, commit).await?;
         routed.iter().for_each(metrics::record_routed);
         if let Some(window) = window.borrow_mut().as_mut() {
-            self.ids.drain().for_each(|id| window.insert(id));
+            for id in self.ids.drain() {
+                window.insert(id);
+            }
         }
         Ok(())
     }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use chat4all_proto::envelope::{Attempt as AttemptRecord, DeadLetter, Reason, Source, V1};
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_proto::progress::{FinishedSet, Progress, SPAN_MAX};
+use chat4all_proto::window::Window;
 use chat4all_proto::{DeliveryStatus, Generation, Outbound, StatusEvent, Timestamp};
 use uuid::Uuid;
 
 use crate::lanes::{LaneId, Lanes};
 use crate::retry::{self, Unit};
-use crate::window::Window;
 
 /// Ids of deliveries that are remembered to drop exact repeats: twice what a router may have uncommitted.
 pub const WINDOW: usize = 8_192;
@@ -164,7 +164,7 @@ struct End {
 pub struct Engine {
     policy: Policy,
     progress: Progress,
-    window: Window,
+    window: Window<(Uuid, Generation)>,
     /// Highest router epoch seen: older routers' records are repeats of what a newer one routed.
     router_epoch: u64,
     entries: HashMap<u64, Entry>,
@@ -202,7 +202,7 @@ impl Engine {
     /// Notes deliveries that passed before this assignment, oldest first: repeats of them are dropped too.
     pub fn remember(&mut self, recent: impl IntoIterator<Item = (Uuid, Generation)>) {
         for (uuid, generation) in recent {
-            self.window.insert(uuid, generation);
+            self.window.insert((uuid, generation));
         }
     }
 
@@ -264,7 +264,7 @@ impl Engine {
         let unfinished = self.progress.receive(offset);
         let Some(delivery) = delivery else { return self.finish(offset, commands) };
         let outdated = delivery.router_epoch < self.router_epoch;
-        let repeat = !outdated && !self.window.insert(delivery.delivery_id.as_uuid(), delivery.generation);
+        let repeat = !outdated && !self.window.insert((delivery.delivery_id.as_uuid(), delivery.generation));
         self.router_epoch = self.router_epoch.max(delivery.router_epoch);
         if !unfinished {
             return commands.push(Command::Finish { offset });

@@ -5,6 +5,5 @@
 mod engine;
 mod lanes;
 pub mod retry;
-mod window;
 
 pub use engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy, WINDOW};

@@ -181,7 +181,8 @@ impl Coordinator {
 
     fn bury_dead(&self, burying: &mut HashSet<String>) {
         match processes::find_dead(&self.shared.folder.join(processes::FOLDER), &self.shared.process) {
-            Ok(dead) => {
+            Ok((dead, alive)) => {
+                self.shared.others.store(alive > 0, std::sync::atomic::Ordering::SeqCst);
                 for dead in dead {
                     if burying.insert(dead.process.clone()) {
                         self.bury(dead);

@@ -62,6 +62,10 @@ impl Followers {
         self.changed_here.store(true, Ordering::SeqCst);
     }
 
+    pub(super) fn has_changed_here(&self) -> bool {
+        self.changed_here.load(Ordering::SeqCst)
+    }
+
     pub(super) fn take_changed_here(&self) -> bool {
         self.changed_here.swap(false, Ordering::SeqCst)
     }

@@ -53,8 +53,8 @@ use crate::turnstile::Turnstile;
 
 pub use crate::sqlite::OpenError;
 
-/// Events that wait for the one who consumes; each has at most 500 records or 1 MiB.
-const EVENTS_MAX: usize = 8;
+/// Events that wait for the one who consumes. Their bytes are bounded too, by the poll thread.
+const EVENTS_MAX: usize = 128;
 
 /// How the log behaves. The defaults are meant for use; tests shorten times and bounds.
 #[derive(Debug, Clone)]

@@ -23,6 +23,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 const FULL_SLEEP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Before looking again after the file could not be written.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Bytes of records that wait for the reader, apart from the event that crosses this.
+const WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// The most that one `Records` event holds: records, bytes.
 const FETCH_MAX: (usize, usize) = (500, 1_024 * 1_024);
 
@@ -35,6 +37,8 @@ pub(super) struct Poll {
     follower: u64,
     owned: BTreeMap<u32, Owned>,
     outgoing: VecDeque<Event>,
+    /// Bytes of the events that the reader has not taken yet, oldest first, and their sum.
+    waiting: (VecDeque<usize>, usize),
     released: Vec<(u32, u64)>,
     restarted: Vec<(u32, u64)>,
     look: Option<Looking>,
@@ -72,6 +76,7 @@ impl Poll {
             follower: FOLLOWERS.fetch_add(1, Ordering::Relaxed),
             owned: BTreeMap::new(),
             outgoing: VecDeque::new(),
+            waiting: (VecDeque::new(), 0),
             released: Vec::new(),
             restarted: Vec::new(),
             look: None,
@@ -286,8 +291,13 @@ impl Poll {
     /// False if the reader is behind.
     fn flush(&mut self) -> bool {
         while let Some(event) = self.outgoing.pop_front() {
-            match self.events.try_send(event) {
-                Ok(()) => {}
+            let bytes = bytes(&event);
+            let unsent = if self.has_room() { self.events.try_send(event) } else { Err(TrySendError::Full(event)) };
+            match unsent {
+                Ok(()) => {
+                    self.waiting.0.push_back(bytes);
+                    self.waiting.1 += bytes;
+                }
                 Err(TrySendError::Closed(_)) => return false,
                 Err(TrySendError::Full(event)) => {
                     self.outgoing.push_front(event);
@@ -297,6 +307,15 @@ impl Poll {
             }
         }
         true
+    }
+
+    fn has_room(&mut self) -> bool {
+        let (sizes, sum) = &mut self.waiting;
+        let untaken = self.events.max_capacity() - self.events.capacity();
+        while sizes.len() > untaken {
+            *sum -= sizes.pop_front().unwrap_or(0);
+        }
+        *sum < WAITING_BYTES_MAX
     }
 
     /// The records of the next partition that has some.
@@ -353,5 +372,12 @@ impl Poll {
             let run = move |tx: &mut super::tx::Tx<'_>| group::remove_member(tx, member);
             self.me.shared.submit(Size::default(), run, move |_| drop(left));
         }
+    }
+}
+
+fn bytes(event: &Event) -> usize {
+    match event {
+        Event::Records { records, .. } => records.iter().map(|record| record.value.len()).sum(),
+        _ => 0,
     }
 }

@@ -57,9 +57,9 @@ impl Dead {
     }
 }
 
-/// Probes every file but that of `own`.
-pub(super) fn find_dead(folder: &Path, own: &str) -> io::Result<Vec<Dead>> {
-    let mut dead = Vec::new();
+/// Probes every file but that of `own`. The dead, and how many others live.
+pub(super) fn find_dead(folder: &Path, own: &str) -> io::Result<(Vec<Dead>, usize)> {
+    let (mut dead, mut alive) = (Vec::new(), 0);
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(process) = entry.file_name().into_string() else { continue };
@@ -67,10 +67,13 @@ pub(super) fn find_dead(folder: &Path, own: &str) -> io::Result<Vec<Dead>> {
             remove_if_old(&entry);
         } else if process != own {
             let path = entry.path();
-            dead.extend(probe(&path)?.map(|locked| Dead { process, path, _locked: locked }));
+            match probe(&path)? {
+                Some(locked) => dead.push(Dead { process, path, _locked: locked }),
+                None => alive += 1,
+            }
         }
     }
-    Ok(dead)
+    Ok((dead, alive))
 }
 
 /// Whether the process of this name lives. Ours does.

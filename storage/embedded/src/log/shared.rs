@@ -38,6 +38,8 @@ pub(super) struct Shared {
     memberships: Mutex<Vec<Weak<Membership>>>,
     closing: AtomicBool,
     ended: AtomicBool,
+    /// Other processes live, as far as the coordinator knows.
+    pub others: AtomicBool,
 }
 
 impl Shared {
@@ -58,6 +60,7 @@ impl Shared {
             memberships: Mutex::default(),
             closing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            others: AtomicBool::new(true),
         }
     }
 

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 use tracing::warn;
@@ -12,12 +13,17 @@ use super::schema::uint;
 use super::shared::Shared;
 use crate::sqlite;
 
-/// Between two looks: while records come from elsewhere, otherwise, and when nobody here waits for anything.
+/// Between two looks: while records come from elsewhere, otherwise, and when there is nobody else or nobody here waits.
 const BUSY: Duration = Duration::from_millis(1);
 const IDLE: Duration = Duration::from_millis(10);
 const UNUSED: Duration = Duration::from_millis(100);
+/// A write may leave the times of the write-ahead log as they are if it follows another this closely (they advance by
+/// ticks of the kernel, 10 ms at most), and a look sooner than this after a change trusts them not.
+const TICK: Duration = Duration::from_millis(30);
 /// Records came this recently: more may.
 const BUSY_FOR: Duration = Duration::from_millis(50);
+/// Looked at, never opened.
+const WAL: &str = "log.db-wal";
 /// Before trying again what failed.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -25,17 +31,23 @@ pub(super) struct Watcher {
     shared: Arc<Shared>,
     data_version: i64,
     records_at: Option<Instant>,
+    /// The write-ahead log's size and time at the last look, and when they changed.
+    wal: Option<(u64, SystemTime)>,
+    wal_changed_at: Instant,
+    asked_at: Instant,
 }
 
 impl Watcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, data_version: -1, records_at: None }
+        let now = Instant::now();
+        Self { shared, data_version: -1, records_at: None, wal: None, wal_changed_at: now, asked_at: now }
     }
 
     pub(super) fn run(mut self) {
         let mut connection = None;
         while !self.shared.has_ended() {
-            let pause = match self.look(&mut connection) {
+            let look = if self.may_have_changed() { self.look(&mut connection) } else { Ok(()) };
+            let pause = match look {
                 Ok(()) => self.pause(),
                 Err(error) => {
                     warn!(error, "cannot see what other processes append, trying again");
@@ -50,11 +62,30 @@ impl Watcher {
     fn pause(&self) -> Duration {
         if self.records_at.is_some_and(|at| at.elapsed() < BUSY_FOR) {
             BUSY
-        } else if self.shared.tail.any_followed() || self.shared.latest.any() {
+        } else if self.shared.others.load(Ordering::SeqCst)
+            && (self.shared.tail.any_followed() || self.shared.latest.any())
+        {
             IDLE
         } else {
             UNUSED
         }
+    }
+
+    /// Asking the file system is much cheaper than asking SQLite. The latter is asked anyway now and then, and when our
+    /// own writer changed a latest value.
+    fn may_have_changed(&mut self) -> bool {
+        let metadata = std::fs::metadata(self.shared.folder.join(WAL));
+        let wal = metadata.and_then(|metadata| Ok((metadata.len(), metadata.modified()?))).ok();
+        if wal != self.wal {
+            self.wal = wal;
+            self.wal_changed_at = Instant::now();
+        }
+        let unsure = wal.is_none() || self.wal_changed_at.elapsed() < TICK || self.shared.latest.has_changed_here();
+        let ask = unsure || self.asked_at.elapsed() >= UNUSED;
+        if ask {
+            self.asked_at = Instant::now();
+        }
+        ask
     }
 
     fn look(&mut self, connection: &mut Option<Connection>) -> Result<(), String> {
