@@ -222,7 +222,7 @@ impl Default for Config {
 
 impl Default for InMemory {
     fn default() -> Self {
-        Self { records: 4_096, bytes: 16 * 1024 * 1024 }
+        Self { records: 2_048, bytes: 8 * 1024 * 1024 }
     }
 }
 

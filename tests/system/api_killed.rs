@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::checker::{self, Evidence};
 use crate::harness::client::Api;
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{Random, ledger, long, run, turn, until};
@@ -16,7 +16,8 @@ fn what_was_answered_202_by_a_killed_api_is_delivered_once() {
         let mut random = Random::from_env("api killed");
         let kills = if long() { 50 } else { 5 };
         let receiver = Receiver::start().await;
-        let mut cluster = Cluster::new();
+        receiver.wobbles(random.branch());
+        let mut cluster = Cluster::with(&config("", PATIENT));
         let killed = cluster.start(&["api"]).await;
         cluster.start(&["router", "connectors", "recorder"]).await;
         let api = Api::new(cluster.url(killed, "api"));
@@ -46,6 +47,7 @@ fn what_was_answered_202_by_a_killed_api_is_delivered_once() {
         let positions = ledger::positions(&cluster.data());
         let verdict = checker::judge(&Evidence { accepted, taken, takeovers, positions });
         verdict.must_be_clean();
+        ledger::must_be_written_once(&cluster.data());
         println!("api killed: {kills} kills, {} messages at {rate:.0}/s, 0 lost, 0 twice", plan.messages);
     });
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::checker::{self, Evidence};
 use crate::harness::client::Api;
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
-use crate::harness::{ledger, long, quantile, run, turn, until};
+use crate::harness::{Random, ledger, long, quantile, run, turn, until};
 
 #[test]
 fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
@@ -15,8 +15,8 @@ fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
     run(async {
         let rounds = if long() { 13 } else { 2 };
         let receiver = Receiver::start().await;
-        receiver.latency(Duration::from_millis(10));
-        let mut cluster = Cluster::new();
+        receiver.wobbles(Random::from_env("rolling"));
+        let mut cluster = Cluster::with(&config("", PATIENT));
         let mut ids = Vec::new();
         for role in ["api", "router", "router", "connectors", "connectors", "recorder", "recorder"] {
             ids.push(cluster.start(&[role]).await);

@@ -21,6 +21,8 @@ pub fn binary() -> PathBuf {
 pub const ROLES: [&str; 4] = ["api", "router", "connectors", "recorder"];
 /// Signs what the channel `hook` sends.
 pub const SIGNING_SECRET: &str = "whsec_c2VjcmV0IG9mIHRoZSB3aG9sZS1zeXN0ZW0gdGVzdHMh";
+/// For a channel whose receiver wobbles: many short retries, so that nothing ends in the dead letters.
+pub const PATIENT: &str = "retry = { attempts = 50, backoff = [\"100ms\", \"200ms\"] }";
 const START_MAX: Duration = Duration::from_secs(15);
 
 /// Processes, their folder and their logs. Kills what still runs when dropped.

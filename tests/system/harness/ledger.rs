@@ -77,14 +77,22 @@ pub fn positions(data: &Path) -> HashMap<String, Position> {
     positions
 }
 
-/// Outbound records beyond the first of their delivery: with the embedded log a router routes each message once.
-pub fn routed_again(data: &Path) -> i64 {
-    let log = open(data);
+/// Records of a topic beyond the first of their id. None on the embedded log: a key is accepted once, a message routed
+/// once.
+fn written_again(log: &Connection, topic: &str) -> i64 {
     let count = |(_, table): &(u32, String)| {
         let sql = format!("SELECT count(*) - count(DISTINCT uuid) FROM {table}");
         log.query_row(&sql, [], |row| row.get::<_, i64>(0)).expect("a table")
     };
-    tables(&log, OUTBOUND).iter().map(count).sum()
+    tables(log, topic).iter().map(count).sum()
+}
+
+/// Panics unless each message was accepted once and routed once.
+pub fn must_be_written_once(data: &Path) {
+    let log = open(data);
+    for topic in ["messages", OUTBOUND] {
+        assert_eq!(written_again(&log, topic), 0, "records written again on `{topic}`");
+    }
 }
 
 /// The values of all records of a topic, as JSON.

@@ -22,6 +22,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Another source of chance, from the same seed.
+    pub fn branch(&mut self) -> Self {
+        Self(self.next())
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

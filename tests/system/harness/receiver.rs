@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::Random;
+
 /// What a path answers.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -64,6 +66,24 @@ struct State {
     next: HashMap<String, VecDeque<Reply>>,
     usually: HashMap<String, Reply>,
     latency: Duration,
+    wobble: Option<Random>,
+}
+
+impl State {
+    /// What to answer on a path, and after what time.
+    fn choose(&mut self, path: &str) -> (Reply, Duration) {
+        let scripted = self.next.get_mut(path).and_then(VecDeque::pop_front);
+        if let Some(reply) = scripted.or_else(|| self.usually.get(path).cloned()) {
+            return (reply, self.latency);
+        }
+        let Some(random) = &mut self.wobble else { return (Reply::Status(200), self.latency) };
+        let latency = Duration::from_millis(5 + random.below(36));
+        match random.below(100) {
+            0..3 => (Reply::Status(500), latency),
+            3 => (Reply::ResetAfter, latency),
+            _ => (Reply::Status(200), latency),
+        }
+    }
 }
 
 /// Listens until dropped.
@@ -112,6 +132,12 @@ impl Receiver {
         self.state().latency = latency;
     }
 
+    /// From now on answers take 5 to 40 ms, 3 in 100 are a 500 and 1 in 100 is a reset after reading: so that there is
+    /// always something under way, waiting, and finished out of turn.
+    pub fn wobbles(&self, random: Random) {
+        self.state().wobble = Some(random);
+    }
+
     pub fn requests(&self) -> Vec<Received> {
         self.state().requests.clone()
     }
@@ -144,17 +170,13 @@ impl Drop for Receiver {
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut buffer = Vec::new();
     while let Some(head) = read_head(&mut stream, &mut buffer).await {
-        let reply = {
-            let mut state = state.lock().expect("no panic under the lock");
-            let scripted = state.next.get_mut(&head.path).and_then(VecDeque::pop_front);
-            scripted.or_else(|| state.usually.get(&head.path).cloned()).unwrap_or(Reply::Status(200))
-        };
+        let (reply, latency) = state.lock().expect("no panic under the lock").choose(&head.path);
         if matches!(reply, Reply::ResetBefore) {
             note(&state, head, Vec::new(), None);
             return reset(stream);
         }
         let Some(body) = read_body(&mut stream, &mut buffer, head.length).await else { return };
-        match answer(stream, reply, head, body, &state).await {
+        match answer(stream, reply, latency, head, body, &state).await {
             Some(kept) => stream = kept,
             None => return,
         }
@@ -218,11 +240,11 @@ fn socket_linger_zero(stream: &TcpStream) {
 async fn answer(
     mut stream: TcpStream,
     reply: Reply,
+    latency: Duration,
     head: Head,
     body: Vec<u8>,
     state: &Mutex<State>,
 ) -> Option<TcpStream> {
-    let latency = state.lock().expect("no panic under the lock").latency;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }

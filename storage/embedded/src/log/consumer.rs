@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::append::{self, Fence, Position};
 use super::group::Seen;
-use super::queue::{Failure, Size};
+use super::queue::Failure;
 use super::shared::{Shared, lock};
 use super::topics::TopicInfo;
 use super::{Opened, batch, read};
@@ -268,7 +268,7 @@ impl Consumer for Handle {
         let run = move |tx: &mut super::tx::Tx<'_>| {
             positions.iter().map(|position| append::commit(tx, position)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        let written = self.0.shared.write(Size::default(), run).await?;
+        let written = self.0.shared.write_soon(run).await?;
         refused.extend(leases.into_iter().zip(written).filter(|(_, written)| !written).map(|(lease, _)| lease));
         Ok(refused)
     }

@@ -2,6 +2,7 @@
 //! members hold, and sees to retention. One a process.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,7 @@ impl Coordinator {
         let mut beat_at = Instant::now();
         let mut retain_at = Instant::now() + RETENTION_EVERY;
         let mut burying = HashSet::new();
+        self.clear_missing();
         while !self.shared.has_ended() {
             let now = Instant::now();
             self.take_answers(&mut burying);
@@ -108,7 +110,7 @@ impl Coordinator {
             .memberships()
             .into_iter()
             .filter_map(|membership| {
-                let beat = membership.beat.load(std::sync::atomic::Ordering::SeqCst);
+                let beat = membership.beat.load(Ordering::SeqCst);
                 membership.member_id().map(|member| (membership, member, beat))
             })
             .collect();
@@ -179,10 +181,22 @@ impl Coordinator {
         self.shared.submit(Size::default(), move |tx| group::remove_hung(tx, member, beat), reply);
     }
 
+    fn clear_missing(&self) {
+        let members = self.shared.folder.join(processes::FOLDER);
+        let run = move |tx: &mut super::tx::Tx<'_>| group::remove_missing(tx, |process| members.join(process).exists());
+        self.shared.submit(Size::default(), run, |removed| {
+            if let Err(failure) = removed {
+                warn!(?failure, "processes of another copy of this folder could not be cleared away");
+            }
+        });
+    }
+
     fn bury_dead(&self, burying: &mut HashSet<String>) {
         match processes::find_dead(&self.shared.folder.join(processes::FOLDER), &self.shared.process) {
             Ok((dead, alive)) => {
-                self.shared.others.store(alive > 0, std::sync::atomic::Ordering::SeqCst);
+                if self.shared.others.swap(alive > 0, Ordering::SeqCst) != (alive > 0) {
+                    self.shared.watcher.raise();
+                }
                 for dead in dead {
                     if burying.insert(dead.process.clone()) {
                         self.bury(dead);

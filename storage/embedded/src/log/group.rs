@@ -236,6 +236,18 @@ pub(super) fn remove_process(tx: &mut Tx<'_>, process: &str) -> rusqlite::Result
     Ok(pid.map(|pid| (pid, freed)))
 }
 
+/// Removes the processes that have no file, as after the folder was copied: a file is made before its rows.
+pub(super) fn remove_missing(tx: &mut Tx<'_>, has_file: impl Fn(&str) -> bool) -> rusqlite::Result<()> {
+    let processes: Vec<String> = tx
+        .prepare("SELECT name FROM processes UNION SELECT process FROM members")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for process in processes.iter().filter(|process| !has_file(process)) {
+        remove_process(tx, process)?;
+    }
+    Ok(())
+}
+
 fn leases_held(tx: &Tx<'_>, member: i64) -> rusqlite::Result<usize> {
     tx.prepare("SELECT count(*) FROM leases WHERE member = ?")?
         .query_row([member], |row| row.get(0).map(|n: i64| n as usize))

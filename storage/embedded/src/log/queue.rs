@@ -13,6 +13,17 @@ use super::tx::Tx;
 const TRANSACTION_RECORDS_MAX: usize = 4_096;
 const TRANSACTION_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 
+/// How long a job that can wait does so for others to share its transaction.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// When a job shall be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    Now,
+    /// With the next one that is urgent, but within [`PATIENCE`]: alone it is not worth an fsync.
+    Soon,
+}
+
 /// Why a job came to nothing.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
@@ -63,6 +74,7 @@ pub(super) trait Work: Send {
 pub(super) struct Job {
     pub work: Box<dyn Work>,
     pub size: Size,
+    urgency: Urgency,
     since: Instant,
 }
 
@@ -102,6 +114,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// How many of them are urgent.
+    urgent: usize,
     size: Size,
     /// When the oldest append of the transaction under way was handed over.
     writing_since: Option<Instant>,
@@ -114,7 +128,12 @@ impl Queue {
     }
 
     /// Hands a job over; gives it back with the reason if it cannot be taken.
-    pub(super) fn push(&self, work: Box<dyn Work>, size: Size) -> Result<(), (Box<dyn Work>, Failure)> {
+    pub(super) fn push(
+        &self,
+        work: Box<dyn Work>,
+        size: Size,
+        urgency: Urgency,
+    ) -> Result<(), (Box<dyn Work>, Failure)> {
         let mut state = self.lock();
         if state.closed {
             return Err((work, Failure::closed()));
@@ -126,16 +145,25 @@ impl Queue {
         }
         state.size.records += size.records;
         state.size.bytes += size.bytes;
-        state.jobs.push_back(Job { work, size, since: Instant::now() });
-        self.filled.notify_one();
+        state.urgent += usize::from(urgency == Urgency::Now);
+        // One that can wait only has to start the waiting.
+        if urgency == Urgency::Now || state.jobs.is_empty() {
+            self.filled.notify_one();
+        }
+        state.jobs.push_back(Job { work, size, urgency, since: Instant::now() });
         Ok(())
     }
 
     /// Waits for jobs and takes as many as one transaction bears. Empty: the queue was closed and is used up.
     pub(super) fn take(&self) -> Vec<Job> {
         let mut state = self.lock();
-        while state.jobs.is_empty() && !state.closed {
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.urgent == 0 && !state.closed {
+            let patience = state.jobs.front().map(|job| PATIENCE.saturating_sub(job.since.elapsed()));
+            state = match patience {
+                Some(Duration::ZERO) => break,
+                Some(left) => self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
         let mut taken = Vec::new();
         let mut size = Size::default();
@@ -149,6 +177,7 @@ impl Queue {
             size.bytes += job.size.bytes;
             taken.extend(state.jobs.pop_front());
         }
+        state.urgent -= taken.iter().filter(|job| job.urgency == Urgency::Now).count();
         state.writing_since = taken.iter().find(|job| job.size.records > 0).map(|job| job.since);
         taken
     }

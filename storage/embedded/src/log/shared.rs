@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Options;
 use super::consumer::Membership;
 use super::latest::Followers;
-use super::queue::{Call, Failure, Queue, Size};
+use super::queue::{Call, Failure, Queue, Size, Urgency};
 use super::read::Readers;
 use super::tail::Tail;
 use super::topics::{TopicInfo, Topics};
@@ -72,8 +72,18 @@ impl Shared {
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         reply: impl FnOnce(Result<T, Failure>) + Send + 'static,
     ) {
+        self.hand_over(size, Urgency::Now, run, reply);
+    }
+
+    fn hand_over<T: Send + 'static>(
+        &self,
+        size: Size,
+        urgency: Urgency,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        reply: impl FnOnce(Result<T, Failure>) + Send + 'static,
+    ) {
         let call = Box::new(Call { run, outcome: None, reply });
-        if let Err((work, failure)) = self.queue.push(call, size) {
+        if let Err((work, failure)) = self.queue.push(call, size, urgency) {
             work.answer(Err(failure));
         }
     }
@@ -84,8 +94,25 @@ impl Shared {
         size: Size,
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.write_as(size, Urgency::Now, run).await
+    }
+
+    /// As [`Shared::write`], for what nobody waits for and what is small: it shares the next transaction.
+    pub(super) async fn write_soon<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.write_as(Size::default(), Urgency::Soon, run).await
+    }
+
+    async fn write_as<T: Send + 'static>(
+        &self,
+        size: Size,
+        urgency: Urgency,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.submit(size, run, move |result| drop(reply.send(result)));
+        self.hand_over(size, urgency, run, move |result| drop(reply.send(result)));
         answer.await.unwrap_or_else(|_| Err(Failure::Unknown("its writer ended".into())))
     }
 
@@ -133,6 +160,7 @@ impl Shared {
         let mut memberships = lock(&self.memberships);
         memberships.retain(|known| known.strong_count() > 0);
         memberships.push(Arc::downgrade(membership));
+        self.watcher.raise();
     }
 
     pub(super) fn memberships(&self) -> Vec<Arc<Membership>> {

@@ -19,6 +19,7 @@ pub use crate::sqlite::OpenError;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chat4all_proto::http::{MessagePage, MessageView};
@@ -42,11 +43,14 @@ pub struct Options {
     pub readers_max: usize,
     /// Most calls of `write` and `purge` that wait for the writer; further ones wait outside. At least 1.
     pub queued_calls_max: usize,
+    /// Least time from the start of one write to that of the next: what comes meanwhile shares one commit. A write after
+    /// a longer pause begins at once. Default: 5 ms.
+    pub commit_interval_min: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { readers_max: 4, queued_calls_max: 256 }
+        Self { readers_max: 4, queued_calls_max: 256, commit_interval_min: Duration::from_millis(5) }
     }
 }
 
@@ -70,7 +74,7 @@ impl EmbeddedStatus {
             Schema { application_id: schema::APPLICATION_ID, version: schema::VERSION, create: schema::CREATE };
         let connection = sqlite::open_writer(&file, &schema, &turnstile, None)?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(|error| failed(error.to_string()))?;
-        let writer = Writer::start(connection, turnstile, file.clone(), options.queued_calls_max)
+        let writer = Writer::start(connection, turnstile, file.clone(), options.clone())
             .map_err(|error| failed(format!("no thread can be started: {error}")))?;
         Ok(Arc::new(Self { writer, readers: Readers::new(file, options.readers_max) }))
     }

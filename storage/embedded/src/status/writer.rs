@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use chat4all_proto::Timestamp;
 use chat4all_storage::status::rows::{self, Rows};
@@ -10,7 +11,7 @@ use chat4all_storage::status::{Error, Write};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{failure, purge, upsert};
+use super::{Options, failure, purge, upsert};
 use crate::turnstile::Turnstile;
 
 /// Most writes of one transaction, apart from a single call that brings more.
@@ -43,10 +44,11 @@ impl Writer {
         connection: Connection,
         turnstile: Turnstile,
         file: PathBuf,
-        queued_calls_max: usize,
+        options: Options,
     ) -> io::Result<Self> {
-        let (commands, queue) = mpsc::channel(queued_calls_max.max(1));
-        let thread = WriterThread { connection, turnstile, file, queue };
+        let (commands, queue) = mpsc::channel(options.queued_calls_max.max(1));
+        let pace = Pace { interval: options.commit_interval_min, last: None };
+        let thread = WriterThread { connection, turnstile, file, queue, pace };
         std::thread::Builder::new().name("status-writer".into()).spawn(move || thread.run())?;
         Ok(Self { commands })
     }
@@ -99,6 +101,23 @@ struct WriterThread {
     turnstile: Turnstile,
     file: PathBuf,
     queue: mpsc::Receiver<Command>,
+    pace: Pace,
+}
+
+/// Keeps transactions apart while there are many: what comes meanwhile shares the next one. The first one after a
+/// pause does not wait.
+struct Pace {
+    interval: Duration,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    fn wait(&mut self) {
+        if let Some(last) = self.last {
+            std::thread::sleep(self.interval.saturating_sub(last.elapsed()));
+        }
+        self.last = Some(Instant::now());
+    }
 }
 
 impl WriterThread {
@@ -107,7 +126,10 @@ impl WriterThread {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    Command::Write { writes, reply } => next = self.write_with_queued(writes, Waiter(reply)),
+                    Command::Write { writes, reply } => {
+                        self.pace.wait();
+                        next = self.write_with_queued(writes, Waiter(reply));
+                    }
                     Command::Purge { accepted_before, reply } => {
                         let bound_ms = rows::millis(accepted_before);
                         let _ = reply.send(self.in_transaction(|transaction| purge::purge(transaction, bound_ms)));

@@ -149,13 +149,25 @@ pub async fn a_closed_log_refuses(store: &impl Store) {
 pub async fn records_of_another_handle_arrive(store: &impl Store) {
     let (one, two) = (open(store).await, open(store).await);
     let mut reader = Reader::holding(&one, "readers", PARTITIONS as usize).await;
-    for n in 0..50 {
-        let handle = if n % 3 == 0 { &one } else { &two };
+    append_in_turn(&one, &two, 0..51).await;
+    reader.until_records(51).await;
+    // While nobody reads, what came from elsewhere is missing between our own.
+    let leases: Vec<_> = reader.held.values().map(|held| held.lease.clone()).collect();
+    leases.iter().for_each(|lease| reader.consumer.pause(lease));
+    reader.until_quiet().await;
+    append_in_turn(&one, &two, 51..100).await;
+    leases.iter().for_each(|lease| reader.consumer.resume(lease));
+    reader.until_records(100).await;
+    let expected: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    assert_eq!(reader.values(), expected);
+}
+
+/// Records of one conversation, each third through `one`.
+async fn append_in_turn(one: &Arc<dyn Log>, two: &Arc<dyn Log>, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let handle = if n % 3 == 0 { one } else { two };
         append(handle, vec![record("default/one-conversation", number(n))]).await;
     }
-    reader.until_records(50).await;
-    let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
-    assert_eq!(reader.values(), expected);
 }
 
 pub async fn a_slow_reader_loses_nothing(store: &impl Store) {
