@@ -1,5 +1,5 @@
 //! The router: reads `messages` and writes a record on `<channel>-outbound` for each address, with its `queued` status,
-//! in one step with the commit. [`fan_out`] decides, [`PartitionRouter`] carries out.
+//! in one step with the commit. `fan_out` decides, [`PartitionRouter`] carries out.
 
 mod fan_out;
 mod metrics;

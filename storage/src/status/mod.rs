@@ -1,5 +1,5 @@
 //! The status store: what became of every message, for people and programs that ask. Rows are written by the recorder
-//! from the log and can be written again at any time: the highest [`Precedence`] wins, whatever the order.
+//! from the log and can be written again at any time: the highest [`Precedence`](chat4all_proto::status::Precedence) wins, whatever the order.
 //!
 //! What callers may rely on, on every adapter: a write is durable when `write` returns and seen by every later read of
 //! any process; writes may be repeated and arrive in any order, and the end is the same.

@@ -225,8 +225,7 @@ impl Cluster {
     pub async fn ended(&mut self, id: usize, limit: Duration) -> ExitStatus {
         let name = self.processes[id].name.clone();
         let mut running = self.processes[id].running.take().expect("it runs");
-        let ended = until(&format!("the end of {name}"), limit, || running.child.try_wait().expect("our child")).await;
-        ended
+        until(&format!("the end of {name}"), limit, || running.child.try_wait().expect("our child")).await
     }
 
     /// SIGTERM for all that run, one after the other; each must end well.
