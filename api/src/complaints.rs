@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn one_line_a_second_and_code() {
         let complaints = Complaints::new();
-        let at = |ms| Timestamp::from_millis(5_000_000 + ms);
+        let at = |ms: u64| Timestamp::from_millis(5_000_000 + ms);
         assert_eq!(complaints.admit(Code::Internal, at(0)), Some(0));
         assert_eq!(complaints.admit(Code::Internal, at(400)), None);
         assert_eq!(complaints.admit(Code::Internal, at(900)), None);

@@ -18,8 +18,10 @@ fn what_was_answered_202_by_a_killed_api_is_delivered_once() {
         let receiver = Receiver::start().await;
         receiver.wobbles(random.branch());
         let mut cluster = Cluster::with(&config("", PATIENT));
-        let killed = cluster.start(&["api"]).await;
         cluster.start(&["router", "connectors", "recorder"]).await;
+        // Widens the moment between a commit and its answer, so that kills do hit it. Without fail points it is narrow.
+        cluster.env("FAILPOINTS", "embedded-log::after-commit=sleep(15)");
+        let killed = cluster.start(&["api"]).await;
         let api = Api::new(cluster.url(killed, "api"));
         let plan = Plan {
             name: "api-killed",
