@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_surroundings;
 mod checker;
 mod commands;
+mod cost;
 mod failover;
 mod full_disk;
 mod harness;

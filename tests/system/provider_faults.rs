@@ -1,10 +1,10 @@
 //! Every way in which a receiver can fail, a row each: the documented status, with the right attempts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::client::Api;
+use crate::harness::client::{Api, message};
 use crate::harness::cluster::{Cluster, config};
 use crate::harness::receiver::{Receiver, Reply};
 use crate::harness::{run, turn};
@@ -121,10 +121,7 @@ fn a_private_address_is_refused_unless_the_channel_allows_it() {
         let api = Api::new(cluster.url(process, "api"));
         let port = receiver.target("").rsplit(':').next().unwrap_or_default().to_owned();
         for target in [receiver.target("/literal"), format!("hook:http://localhost:{port}/name")] {
-            let answer = api
-                .post("/v1/messages", &crate::harness::client::message(&target, "c", "hi"))
-                .await
-                .expect("an answer");
+            let answer = api.post("/v1/messages", &message(&target, "c", "hi")).await.expect("an answer");
             if answer.status == 422 {
                 continue; // a literal may be refused at the door
             }
@@ -135,5 +132,63 @@ fn a_private_address_is_refused_unless_the_channel_allows_it() {
             assert_eq!(view["deliveries"][0]["reason"], "message_rejected", "{view:#}");
         }
         assert_eq!(receiver.requests().len(), 0, "nothing was sent");
+    });
+}
+
+#[test]
+fn a_message_ends_when_its_time_is_up_or_nobody_listens() {
+    let _turn = turn::beside_others();
+    run(async {
+        let receiver = Receiver::start().await;
+        let hook = "retry = { attempts = 3, backoff = [\"100ms\", \"30s\"] }";
+        let mut cluster = Cluster::with(&config("", hook));
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        receiver.usually("/down", Reply::With(503, "retry-after", "3600".into()));
+        let mut short = message(&receiver.target("/down"), "short", "hi");
+        short["expires_in_seconds"] = 2.into();
+        let begin = Instant::now();
+        let answer = api.post("/v1/messages", &short).await.expect("an answer");
+        let id = answer.json()["message_id"].as_str().expect("an id").to_owned();
+        let view = api.ended(&id, Duration::from_secs(10)).await;
+        assert_eq!(view["status"], "expired", "{view:#}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "ended only after {:?}", begin.elapsed());
+        assert_eq!(receiver.requests_on("/down").len(), 1);
+
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let nobody = format!("hook:http://{}/", free.expect("a port"));
+        let text = config("", "retry = { attempts = 3, backoff = [\"100ms\"] }");
+        let mut impatient = Cluster::with(&text);
+        let process = impatient.start(&[]).await;
+        let api = Api::new(impatient.url(process, "api"));
+        let id = api.accepted(&nobody, "nobody", "hi").await;
+        let view = api.ended(&id, Duration::from_secs(10)).await;
+        let delivery = &view["deliveries"][0];
+        assert_eq!((view["status"].as_str(), outcomes(delivery)), (Some("failed"), vec!["transient"; 3]), "{view:#}");
+        assert_eq!(delivery["reason"], "attempts_exhausted");
+    });
+}
+
+#[test]
+fn a_channel_that_is_no_longer_configured_fails_its_messages() {
+    let _turn = turn::beside_others();
+    run(async {
+        let receiver = Receiver::start().await;
+        let without = config("", "");
+        let with = format!("{without}\n[channels.old]\nkind = \"webhook\"\nallow_private_targets = true\n");
+        let mut cluster = Cluster::with(&with);
+        let accepts = cluster.start(&["api"]).await;
+        let api = Api::new(cluster.url(accepts, "api"));
+        let to = receiver.target("/inbox");
+        let id = api.accepted(&to.replace("hook:", "old:"), "c", "hi").await;
+        cluster.terminate_all().await;
+        std::fs::write(cluster.folder().join("chat4all.toml"), without).expect("a configuration");
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        let view = api.ended(&id, Duration::from_secs(10)).await;
+        assert_eq!(view["status"], "failed", "{view:#}");
+        assert_eq!(view["deliveries"][0]["reason"], "channel_removed", "{view:#}");
+        let other = api.accepted(&to, "c", "hi").await;
+        assert_eq!(api.ended(&other, Duration::from_secs(10)).await["status"], "delivered");
     });
 }
