@@ -55,7 +55,11 @@ impl Draft {
     /// Checks a request against the channels there are.
     pub fn of(request: SendRequest, sender: &Sender<'_>, directory: &Directory) -> Result<Self, Error> {
         if let Some(field) = request.unsupported_field() {
-            let detail = format!("this version does not support `{field}` with this value");
+            let detail = if field == "mode" {
+                "this version supports no other `mode` than `all`".to_owned()
+            } else {
+                format!("this version does not support `{field}` yet: leave it out")
+            };
             return Err(Error::new(Code::FieldNotSupported, detail).at(field));
         }
         let (message_id, chosen_by) = message_id(request.message_id.as_deref(), sender)?;

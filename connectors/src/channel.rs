@@ -1,5 +1,6 @@
 //! The actor that calls one channel's provider.
 
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use chat4all_channels::{Channel as Provider, Unfit};
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Alive;
+use futures_util::FutureExt;
 
 use crate::http::Client;
 use crate::messages::{Answered, Deliver, Pending};
@@ -44,8 +46,10 @@ impl Handler<Deliver> for Channel {
 async fn attempt(pending: Pending, provider: Arc<dyn Provider>, client: Rc<Client>) {
     let gone = pending.gone.clone();
     let started = clock::instant();
+    // A panic here says something about this one delivery: it counts as an attempt, so that it ends some day.
+    let calling = AssertUnwindSafe(call(&pending, &*provider, &client)).catch_unwind();
     let report = tokio::select! {
-        report = call(&pending, &*provider, &client) => report,
+        report = calling => report.unwrap_or_else(|_| panicked()),
         () = gone.cancelled() => return,
     };
     pending.settle(Answered { report, took: started.elapsed() });
@@ -56,6 +60,11 @@ async fn call(pending: &Pending, provider: &dyn Provider, client: &Client) -> Re
         Ok(request) => provider.report(&client.call(request).await, clock::now()),
         Err(unfit) => refused(unfit),
     }
+}
+
+fn panicked() -> Report {
+    let detail = Some("the connector panicked; see its log".to_owned());
+    Report { outcome: Outcome::Ambiguous, code: Some("panic".to_owned()), detail }
 }
 
 /// Accepted under an earlier configuration, and now against the channel's rules.

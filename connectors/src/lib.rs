@@ -3,11 +3,13 @@
 //! provider's answer means in `chat4all-channels`; here is only what carries that out.
 
 pub mod channel;
+mod complaints;
 pub mod http;
 pub mod messages;
 mod metrics;
 mod outbox;
 pub mod partition_lanes;
+pub mod removed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +20,14 @@ use chat4all_engine::{Policy, retry};
 use chat4all_proto::{ChannelName, Topic};
 use chat4all_runtime::Shutdown;
 use chat4all_runtime::supervisor::{self, Handle};
-use chat4all_runtime::worker::{self, Consumer, Factory, Limits};
+use chat4all_runtime::worker::{self, Consumer, Factory, InOrder, Limits};
 use chat4all_storage::Log;
 use tokio::sync::Semaphore;
 
 use crate::channel::Channel;
 use crate::http::Client;
 use crate::partition_lanes::{PartitionLanes, Shared};
+use crate::removed::{PartitionRemoved, Removed};
 
 /// One channel, as configured.
 #[derive(Clone)]
@@ -38,11 +41,18 @@ pub struct Settings {
     /// Of each partition in memory.
     pub limits: Limits,
     pub commit_interval: Duration,
+    /// How long a delivery is known as seen, at most: less than an idempotency key is kept.
+    pub repeats_kept: Duration,
 }
 
 /// The consumer group that works a channel's outbound topic.
 pub fn group(channel: &ChannelName) -> String {
     format!("connectors-{channel}")
+}
+
+/// The channel whose outbound topic a group works, if it is one of ours.
+pub fn channel_of_group(group: &str) -> Option<ChannelName> {
+    group.strip_prefix("connectors-")?.parse().ok()
 }
 
 /// Starts a channel's actors: the consumer on the current arbiter, partitions and callers spread over `arbiters` (at
@@ -71,6 +81,7 @@ pub fn start(
         resend_ambiguous: settings.provider.dedupes(),
         topic: topic.to_string(),
         partition: 0,
+        repeats_kept: settings.repeats_kept,
     };
     let arbiters = arbiters.to_vec();
     let factory: Factory<PartitionLanes> = Arc::new(move |partition| {
@@ -84,6 +95,20 @@ pub fn start(
     });
     let consumer = worker::Settings { group: group(&settings.name), topics: vec![topic], limits: settings.limits };
     Ok(worker::start(log, consumer, factory, shutdown))
+}
+
+/// Starts what works off the outbound topic of a channel that is no longer configured, on the current arbiter.
+pub fn start_removed(
+    channel: &ChannelName,
+    limits: Limits,
+    commit_interval: Duration,
+    log: &Arc<dyn Log>,
+    shutdown: &Shutdown,
+) -> Handle<Consumer<PartitionRemoved>> {
+    let factory: Factory<PartitionRemoved> =
+        Arc::new(move |partition| InOrder::new(Removed, partition, commit_interval).start());
+    let topics = vec![Topic::Outbound(channel.clone())];
+    worker::start(log, worker::Settings { group: group(channel), topics, limits }, factory, shutdown)
 }
 
 fn start_caller(

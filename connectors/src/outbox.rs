@@ -37,11 +37,8 @@ impl Outbox {
     }
 
     pub fn push(&mut self, offset: u64, event: &StatusEvent, dead_letter: Option<&DeadLetter>, ends: bool) {
-        let id = RecordId { uuid: event.delivery_id.as_uuid(), generation: event.generation };
-        if let Some(letter) = dead_letter {
-            self.records.push(record(Topic::DeadLetters, letter.key(), id, letter));
-        }
-        self.records.push(record(Topic::StatusUpdates, event.key(), id, event));
+        self.records.extend(dead_letter.map(self::dead_letter));
+        self.records.push(status(event));
         if ends {
             self.ends.push(offset);
         }
@@ -83,6 +80,18 @@ impl Outbox {
             }
         }
     }
+}
+
+/// The record of a dead letter.
+pub fn dead_letter(letter: &DeadLetter) -> NewRecord {
+    let id = RecordId { uuid: letter.delivery.delivery_id.as_uuid(), generation: letter.delivery.generation };
+    record(Topic::DeadLetters, letter.key(), id, letter)
+}
+
+/// The record of a status event.
+pub fn status(event: &StatusEvent) -> NewRecord {
+    let id = RecordId { uuid: event.delivery_id.as_uuid(), generation: event.generation };
+    record(Topic::StatusUpdates, event.key(), id, event)
 }
 
 fn record(topic: Topic, key: Key, id: RecordId, envelope: &impl Serialize) -> NewRecord {

@@ -22,12 +22,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{error, warn};
 
 use crate::channel::Channel;
+use crate::complaints::Complaints;
 use crate::messages::{Deliver, Pending, Settled};
 use crate::metrics::Series;
 use crate::outbox::{Flushed, Outbox};
 
 /// Pause before what the log refused for now is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long statuses may go unwritten before no attempt is started any more: half the default session.
+const FAILING_MAX: Duration = Duration::from_secs(3);
 /// Outcomes that are taken up at a time.
 const SETTLED_MAX: usize = 256;
 
@@ -54,8 +57,12 @@ pub struct PartitionLanes {
     commands: Vec<Command>,
     committed: (u64, String),
     commit_due: bool,
+    commit_timer: Option<SpawnHandle>,
     awaiting_slot: bool,
     looking_again: bool,
+    complaints: Complaints,
+    /// Since when the log has taken neither statuses nor commits.
+    failing_since: Option<Instant>,
     wake: Option<(Instant, SpawnHandle)>,
     series: Series,
     suppressed: u64,
@@ -82,8 +89,11 @@ impl PartitionLanes {
             commands: Vec::new(),
             committed,
             commit_due: false,
+            commit_timer: None,
             awaiting_slot: false,
             looking_again: false,
+            complaints: Complaints::default(),
+            failing_since: None,
             wake: None,
             series,
             suppressed: 0,
@@ -119,7 +129,8 @@ impl PartitionLanes {
         if ready == 0 {
             return None;
         }
-        if !self.partition.consumer.is_current() {
+        let unheard = self.failing_since.is_some_and(|since| since.elapsed() > FAILING_MAX);
+        if unheard || !self.partition.consumer.is_current() {
             self.look_again(ctx);
             return None;
         }
@@ -152,7 +163,8 @@ impl PartitionLanes {
         }));
     }
 
-    /// While our membership is not confirmed somebody else may hold the partition: nothing starts.
+    /// While our membership is not confirmed somebody else may hold the partition; while the log takes no ends,
+    /// whatever is sent would be sent again after a crash: nothing starts.
     fn look_again(&mut self, ctx: &mut Context<Self>) {
         if !self.looking_again {
             self.looking_again = true;
@@ -174,6 +186,9 @@ impl PartitionLanes {
                     attempts.push(self.pending(attempt, slot.expect("the engine starts as many as it got slots")));
                 }
                 Command::Publish { offset, event, dead_letter, ends } => {
+                    if let Some(letter) = &dead_letter {
+                        self.complaints.about(letter);
+                    }
                     self.outbox.push(offset, &event, dead_letter.as_deref(), ends);
                 }
                 Command::Finish { offset } => {
@@ -201,6 +216,7 @@ impl PartitionLanes {
         let Some(flush) = self.outbox.flush() else { return self.tell_if_idle() };
         ctx.spawn(flush.into_actor(self).map(|flushed, lanes, ctx| match lanes.outbox.flushed(flushed) {
             Flushed::Written(ends) => {
+                lanes.failing_since = None;
                 let now = now();
                 for offset in ends {
                     lanes.feed(Event::Published { offset }, now);
@@ -208,6 +224,7 @@ impl PartitionLanes {
                 lanes.go_on(now, None, ctx);
             }
             Flushed::Later(reason) => {
+                lanes.failing_since.get_or_insert_with(clock::instant);
                 warn!(partition = %lanes.partition.lease.partition, reason, "statuses could not be appended, trying again");
                 ctx.run_later(RETRY_PAUSE, |lanes, ctx| lanes.flush(ctx));
             }
@@ -222,10 +239,11 @@ impl PartitionLanes {
         }
         self.commit_due = true;
         let wait = if self.draining { Duration::ZERO } else { self.shared.commit_interval };
-        ctx.run_later(wait, |lanes, ctx| {
+        self.commit_timer = Some(ctx.run_later(wait, |lanes, ctx| {
+            lanes.commit_timer = None;
             lanes.commit_due = false;
             lanes.commit(ctx);
-        });
+        }));
     }
 
     fn commit(&mut self, ctx: &mut Context<Self>) {
@@ -316,8 +334,8 @@ impl Actor for PartitionLanes {
         let (lease, offset) = (self.partition.lease.clone(), self.partition.offset);
         let recent = async move {
             while !gone.is_cancelled() {
-                match consumer.recent_ids(&lease.partition, offset, WINDOW).await {
-                    Ok(ids) => return ids,
+                match consumer.recent(&lease.partition, offset, WINDOW).await {
+                    Ok(recent) => return recent,
                     Err(error) => warn!(partition = %lease.partition, %error, "reading back failed and is tried again"),
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -325,8 +343,8 @@ impl Actor for PartitionLanes {
             Vec::new()
         };
         // Records wait in the mailbox meanwhile.
-        ctx.wait(recent.into_actor(self).map(|ids, lanes, _| {
-            lanes.engine.remember(ids.into_iter().map(|id| (id.uuid, id.generation)));
+        ctx.wait(recent.into_actor(self).map(|recent, lanes, _| {
+            lanes.engine.remember(recent.into_iter().map(|seen| (seen.id.uuid, seen.id.generation, seen.appended_at)));
         }));
         stop_when_gone(self.partition.gone.clone(), ctx);
         let mut settled = self.settled_receiver.take().expect("an actor starts once");
@@ -388,6 +406,11 @@ impl Handler<Drain> for PartitionLanes {
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         self.draining = true;
+        if let Some(timer) = self.commit_timer.take() {
+            // The next one does not wait.
+            ctx.cancel_future(timer);
+            self.commit_due = false;
+        }
         let mut idle = self.idle.subscribe();
         self.feed(Event::Drain, now());
         self.go_on(now(), None, ctx);

@@ -28,13 +28,17 @@ pub struct Settings {
     /// Of each partition in memory.
     pub limits: Limits,
     pub commit_interval: Duration,
+    /// How long a message's id is known as routed, at most: less than an idempotency key is kept.
+    pub repeats_kept: Duration,
 }
 
 /// Starts this process's routers on the current arbiter.
 pub fn start(settings: &Settings, log: &Arc<dyn Log>, shutdown: &Shutdown) -> Handle<Consumer<PartitionRouter>> {
     let (channels, commit_interval) = (Arc::clone(&settings.channels), settings.commit_interval);
+    let repeats_kept = settings.repeats_kept;
     let factory: Factory<PartitionRouter> = Arc::new(move |partition| {
-        InOrder::new(partition_router::Router::new(Arc::clone(&channels)), partition, commit_interval).start()
+        InOrder::new(partition_router::Router::new(Arc::clone(&channels), repeats_kept), partition, commit_interval)
+            .start()
     });
     let consumer = worker::Settings { group: GROUP.to_owned(), topics: vec![Topic::Messages], limits: settings.limits };
     worker::start(log, consumer, factory, shutdown)

@@ -1,12 +1,13 @@
 //! Works one partition of `messages`.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat4all_proto::window::Window;
-use chat4all_proto::{ChannelName, Message, Topic};
+use chat4all_proto::{ChannelName, Message, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_runtime::worker::InOrder;
 use chat4all_runtime::worker::in_order::{Desk, Done, Failure, Process};
@@ -22,6 +23,8 @@ use crate::metrics;
 const WINDOW: usize = 65_536;
 /// Most records that are appended and not yet committed: what a crash can leave there twice (Kafka).
 const UNCOMMITTED_MAX: usize = 4_096;
+/// Most bytes of one append, unless a single message becomes more (100 copies of 256 KiB).
+const APPEND_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Most messages taken at a time. Each becomes at least two records.
 const BATCH_MAX: usize = 1_000;
 
@@ -33,11 +36,12 @@ pub struct Router {
     channels: Arc<BTreeSet<ChannelName>>,
     /// Filled from the log before the first batch.
     window: Rc<RefCell<Option<Window<RecordId>>>>,
+    repeats_kept: Duration,
 }
 
 impl Router {
-    pub fn new(channels: Arc<BTreeSet<ChannelName>>) -> Self {
-        Self { channels, window: Rc::default() }
+    pub fn new(channels: Arc<BTreeSet<ChannelName>>, repeats_kept: Duration) -> Self {
+        Self { channels, window: Rc::default(), repeats_kept }
     }
 }
 
@@ -51,15 +55,17 @@ impl Process for Router {
     fn process(&self, batch: Rc<[Arc<Record>]>, desk: &Desk) -> LocalBoxFuture<'static, Result<Done, Failure>> {
         fail::fail_point!("router::process");
         let (channels, window, desk) = (Arc::clone(&self.channels), Rc::clone(&self.window), desk.clone());
+        let repeats_kept = self.repeats_kept;
         async move {
             if window.borrow().is_none() {
-                let filled = read_back(&desk).await?;
+                let filled = read_back(&desk, repeats_kept).await?;
                 *window.borrow_mut() = Some(filled);
             }
             if !desk.consumer.is_current() {
                 return Err(Failure::Later("our membership is not confirmed".to_owned()));
             }
-            let mut routing = Routing { channels: &channels, desk: &desk, records: Vec::new(), ids: HashSet::new() };
+            let mut routing =
+                Routing { channels: &channels, desk: &desk, records: Vec::new(), ids: HashMap::new(), bytes: 0 };
             for record in batch.iter() {
                 routing.route(record, &window).await?;
             }
@@ -71,11 +77,11 @@ impl Process for Router {
     }
 }
 
-async fn read_back(desk: &Desk) -> Result<Window<RecordId>, Failure> {
-    let ids = desk.consumer.recent_ids(&desk.lease.partition, desk.started_at, WINDOW).await;
-    let mut window = Window::new(WINDOW);
-    for id in ids.map_err(|error| Failure::Later(error.to_string()))? {
-        window.insert(id);
+async fn read_back(desk: &Desk, kept: Duration) -> Result<Window<RecordId>, Failure> {
+    let recent = desk.consumer.recent(&desk.lease.partition, desk.started_at, WINDOW).await;
+    let mut window = Window::new(WINDOW, kept);
+    for seen in recent.map_err(|error| Failure::Later(error.to_string()))? {
+        window.insert(seen.id, seen.appended_at);
     }
     Ok(window)
 }
@@ -85,8 +91,10 @@ struct Routing<'a> {
     channels: &'a BTreeSet<ChannelName>,
     desk: &'a Desk,
     records: Vec<NewRecord>,
+    /// Of the values of `records`.
+    bytes: usize,
     /// Of the messages whose records these are; the window learns them when they are written.
-    ids: HashSet<RecordId>,
+    ids: HashMap<RecordId, Timestamp>,
 }
 
 impl Routing<'_> {
@@ -99,7 +107,9 @@ impl Routing<'_> {
                 return Ok(());
             }
         };
-        if self.records.len() + 2 * message.to.len() > UNCOMMITTED_MAX {
+        let full = self.records.len() + 2 * message.to.len() > UNCOMMITTED_MAX
+            || self.bytes + message.to.len() * record.value.len() > APPEND_BYTES_MAX;
+        if full && !self.records.is_empty() {
             self.write(record.offset, window).await?;
         }
         let around = Circumstances {
@@ -108,29 +118,33 @@ impl Routing<'_> {
             partition: self.desk.lease.partition.partition,
             now: clock::now(),
         };
-        if self.is_repeat(record.id, window) {
+        if self.is_repeat(record, window) {
             metrics::record_repeat();
             return Ok(());
         }
-        self.ids.insert(record.id);
+        self.ids.insert(record.id, record.appended_at);
+        let before = self.records.len();
         fan_out(&message, record, around, &mut self.records);
+        self.bytes += self.records[before..].iter().map(|record| record.value.len()).sum::<usize>();
         Ok(())
     }
 
-    fn is_repeat(&self, id: RecordId, window: &RefCell<Option<Window<RecordId>>>) -> bool {
-        window.borrow().as_ref().is_some_and(|window| window.contains(id)) || self.ids.contains(&id)
+    fn is_repeat(&self, record: &Record, window: &RefCell<Option<Window<RecordId>>>) -> bool {
+        let (id, at) = (record.id, record.appended_at);
+        window.borrow().as_ref().is_some_and(|window| window.contains(id, at)) || self.ids.contains_key(&id)
     }
 
     /// Appends what has been routed and commits everything below `offset`.
     async fn write(&mut self, offset: u64, window: &RefCell<Option<Window<RecordId>>>) -> Result<(), Failure> {
         let records = std::mem::take(&mut self.records);
+        self.bytes = 0;
         let routed: Vec<ChannelName> = records.iter().filter_map(|record| channel_of(&record.topic)).collect();
         let commit = Commit { lease: self.desk.lease.clone(), offset, metadata: String::new() };
         self.desk.consumer.append_and_commit(records, commit).await?;
         routed.iter().for_each(metrics::record_routed);
         if let Some(window) = window.borrow_mut().as_mut() {
-            for id in self.ids.drain() {
-                window.insert(id);
+            for (id, at) in self.ids.drain() {
+                window.insert(id, at);
             }
         }
         Ok(())

@@ -64,7 +64,10 @@ impl Shutdown {
                     info!(signal = name, "draining; a second signal ends at once");
                     shutdown.request();
                 } else {
-                    warn!(signal = name, "ending at once; what is in flight will be sent again by whoever takes over");
+                    warn!(
+                        signal = name,
+                        "ending at once; what is in flight will be sent again by whoever takes over, or at the next start"
+                    );
                     std::process::exit(INTERRUPTED);
                 }
             }

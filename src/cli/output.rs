@@ -57,6 +57,11 @@ pub(super) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// `1 attempt`, `3 attempts`
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// Prints a line of the answer.
 pub fn say(line: impl Display) -> Result<(), Failure> {
     writeln!(io::stdout(), "{line}").map_err(unwritable)

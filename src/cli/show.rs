@@ -66,7 +66,7 @@ pub(super) fn summary(delivery: &DeliveryView) -> String {
             let code = last.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
             text.push_str(&format!(", attempt {}: {}{code}", last.number, last.outcome.as_str()));
         }
-        Some(_) => text.push_str(&format!(", {} attempt(s)", delivery.attempts.len())),
+        Some(_) => text.push_str(&format!(", {}", super::output::count(delivery.attempts.len(), "attempt"))),
         None => {}
     }
     if let Some(at) = delivery.retry_at.filter(|_| !delivery.status.is_end()) {

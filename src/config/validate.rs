@@ -61,9 +61,13 @@ fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {
 }
 
 fn log_level(config: &Config) -> Result<(), Invalid> {
+    // A bare word that is no level would be taken for a module, and silence everything else.
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_known = |word: &str| word.contains(['=', '[']) || levels.contains(&word.to_ascii_lowercase().as_str());
+    let words_known = config.log_level.split(',').map(str::trim).all(is_known);
     match EnvFilter::try_new(&config.log_level) {
-        Ok(_) => Ok(()),
-        Err(_) => refuse("log_level", "must be a level like `info`, or directives like `warn,chat4all_api=debug`"),
+        Ok(_) if words_known => Ok(()),
+        _ => refuse("log_level", "must be a level like `info`, or directives like `warn,chat4all_api=debug`"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The configured channels, as the roles want them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chat4all_api::ChannelInfo;
 use chat4all_channels::{Channel as Provider, webhook};
@@ -56,7 +55,7 @@ impl Configured {
         }
     }
 
-    pub fn for_connectors(&self, limits: Limits, commit_interval: Duration) -> chat4all_connectors::Settings {
+    pub fn for_connectors(&self, limits: Limits, config: &Config) -> chat4all_connectors::Settings {
         chat4all_connectors::Settings {
             name: self.name.clone(),
             provider: Arc::clone(&self.provider),
@@ -70,7 +69,8 @@ impl Configured {
                 backoff: self.config.retry.backoff.clone(),
             },
             limits,
-            commit_interval,
+            commit_interval: config.commit_interval,
+            repeats_kept: config.retention,
         }
     }
 

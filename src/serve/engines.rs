@@ -1,6 +1,7 @@
 //! Opens the engines that the configuration chooses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat4all_embedded::{log, status};
 use chat4all_proto::Topic;
@@ -10,9 +11,17 @@ use chat4all_storage::{Log, Status};
 use super::Error;
 use crate::config::{Config, Engine};
 
+/// How much longer an idempotency key is kept than any window and row knows its message.
+const ONCE_MARGIN: Duration = Duration::from_secs(3_600);
+
 pub async fn open_log(config: &Config) -> Result<Arc<dyn Log>, Error> {
     let Engine::Embedded(folder) = config.log.clone();
-    let options = log::Options { session_timeout: config.session_timeout, ..log::Options::default() };
+    let options = log::Options {
+        session_timeout: config.session_timeout,
+        // As long as a message is remembered anywhere, its id must not be taken for another one.
+        once_kept: config.retention + ONCE_MARGIN,
+        ..log::Options::default()
+    };
     let open = tokio::task::spawn_blocking(move || log::EmbeddedLog::open(&folder, options));
     Ok(open.await.expect("opening does not panic").map_err(|error| Error::Engine(error.to_string()))?)
 }

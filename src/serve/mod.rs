@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix::{Arbiter, ArbiterHandle};
 use chat4all_connectors::partition_lanes::PartitionLanes;
+use chat4all_proto::ChannelName;
 use chat4all_recorder::PartitionRecorder;
 use chat4all_router::PartitionRouter;
 use chat4all_runtime::supervisor::Handle;
@@ -30,6 +31,9 @@ use channels::Configured;
 
 /// How often old rows are looked for in the status store.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Longest wait for the engines at the end: another process may hold them up.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// What a process can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -105,21 +109,30 @@ impl Process {
     async fn run(mut self, with_simulator: bool) -> Result<(), Error> {
         let simulator = if with_simulator { Some(self.start_simulator()?) } else { None };
         let servers = self.start_servers()?;
-        let workers = self.start_workers()?;
+        let mut workers = self.start_workers()?;
+        workers.extend(self.start_removed().await);
         // Nothing new comes in before the workers drain; their own health is asked until they have.
         self.stops = if self.roles.contains(&Role::Api) { vec![servers, workers] } else { vec![workers, servers] };
         let roles = self.roles.iter().map(|role| role.as_str().to_owned()).collect();
         if let Err(error) = self.log.announce(roles, self.listens.clone()).await {
             warn!(%error, "the other processes cannot see what this one is");
         }
-        info!(pid = std::process::id(), roles = ?self.roles, "running");
+        let (version, roles) = (env!("CARGO_PKG_VERSION"), self.roles.iter().map(|role| role.as_str()));
+        let (roles, channels) = (join_words(roles), join_words(self.config.channels.keys().map(ChannelName::as_str)));
+        let (log, status) = (self.config.log.to_string(), self.config.status.to_string());
+        info!(pid = std::process::id(), version, roles, channels, log, status, "running");
 
         self.shutdown.requested().await;
         for group in self.stops {
             join_all(group).await;
         }
-        self.log.close().await;
-        self.status.close().await;
+        let closing = async {
+            self.log.close().await;
+            self.status.close().await;
+        };
+        if tokio::time::timeout(CLOSE_MAX, closing).await.is_err() {
+            warn!("the engines could not be closed in time; nothing acknowledged is lost");
+        }
         if let Some(simulator) = simulator {
             simulator.stop().await;
         }
@@ -188,19 +201,20 @@ impl Process {
     }
 
     fn start_workers(&self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
-        let limits = Limits { records_max: self.config.in_memory.records, bytes_max: self.config.in_memory.bytes };
+        let limits = self.limits();
         let commit_interval = self.config.commit_interval;
         let mut stops = Vec::new();
         if self.roles.contains(&Role::Router) {
             let channels = Arc::new(self.config.channels.keys().cloned().collect());
-            let settings = chat4all_router::Settings { channels, limits, commit_interval };
+            let repeats_kept = self.config.retention;
+            let settings = chat4all_router::Settings { channels, limits, commit_interval, repeats_kept };
             stops.push(drained::<PartitionRouter>(chat4all_router::start(&settings, &self.log, &self.shutdown)));
         }
         if self.roles.contains(&Role::Connectors) {
             let arbiters: Vec<ArbiterHandle> =
                 (0..self.config.connectors.threads).map(|_| Arbiter::new().handle()).collect();
             for channel in &self.channels {
-                let settings = channel.for_connectors(limits, commit_interval);
+                let settings = channel.for_connectors(limits, &self.config);
                 let consumer = chat4all_connectors::start(&settings, &self.log, &arbiters, &self.shutdown)
                     .map_err(|error| channel.refused(&error))?;
                 stops.push(drained::<PartitionLanes>(consumer));
@@ -226,6 +240,42 @@ fn raise_descriptor_limit() {
     }
 }
 
+impl Process {
+    /// What still waits for channels that are no longer configured has to end too.
+    async fn start_removed(&self) -> Vec<LocalBoxFuture<'static, ()>> {
+        if !self.roles.contains(&Role::Connectors) {
+            return Vec::new();
+        }
+        let groups = match self.log.cluster().await {
+            Ok(cluster) => cluster.groups,
+            Err(error) => {
+                warn!(%error, "cannot tell whether messages wait for channels that are no longer configured");
+                return Vec::new();
+            }
+        };
+        let named = groups.iter().filter_map(|group| chat4all_connectors::channel_of_group(&group.group));
+        named
+            .filter(|channel| !self.config.channels.contains_key(channel))
+            .map(|channel| {
+                warn!(%channel, "no longer configured: what waits for it fails with `channel_removed`");
+                let commit_interval = self.config.commit_interval;
+                let limits = self.limits();
+                drained(chat4all_connectors::start_removed(
+                    &channel,
+                    limits,
+                    commit_interval,
+                    &self.log,
+                    &self.shutdown,
+                ))
+            })
+            .collect()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records_max: self.config.in_memory.records, bytes_max: self.config.in_memory.bytes }
+    }
+}
+
 /// Drains a consumer when polled.
 fn drained<W: Worker>(consumer: Handle<Consumer<W>>) -> LocalBoxFuture<'static, ()> {
     async move {
@@ -234,6 +284,10 @@ fn drained<W: Worker>(consumer: Handle<Consumer<W>>) -> LocalBoxFuture<'static, 
         }
     }
     .boxed_local()
+}
+
+fn join_words<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(",")
 }
 
 fn join(task: tokio::task::JoinHandle<()>) -> LocalBoxFuture<'static, ()> {
@@ -253,7 +307,7 @@ async fn purge(status: Arc<dyn Status>, keep: Duration, shutdown: Shutdown) {
             () = tokio::time::sleep(PURGE_INTERVAL) => {}
         }
         let before = clock::now().as_millis().saturating_sub(keep.as_millis().try_into().unwrap_or(u64::MAX));
-        loop {
+        while !shutdown.is_requested() {
             match status.purge(chat4all_proto::Timestamp::from_millis(before)).await {
                 Ok(0) => break,
                 Ok(messages) => info!(messages, "deleted from the status store: older than the retention"),

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::client::{Api, message};
 use crate::harness::cluster::{Cluster, config};
 use crate::harness::receiver::{Receiver, Reply};
-use crate::harness::{run, turn};
+use crate::harness::{run, turn, until};
 
 struct Row {
     name: &'static str,
@@ -190,5 +190,65 @@ fn a_channel_that_is_no_longer_configured_fails_its_messages() {
         assert_eq!(view["deliveries"][0]["reason"], "channel_removed", "{view:#}");
         let other = api.accepted(&to, "c", "hi").await;
         assert_eq!(api.ended(&other, Duration::from_secs(10)).await["status"], "delivered");
+    });
+}
+
+#[test]
+fn what_waits_for_a_channel_fails_when_the_channel_is_removed() {
+    let _turn = turn::beside_others();
+    run(async {
+        let receiver = Receiver::start().await;
+        let without = config("", "");
+        let with = format!("{without}\n[channels.old]\nkind = \"webhook\"\nallow_private_targets = true\n");
+        let mut cluster = Cluster::with(&with);
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        receiver.usually("/down", Reply::With(503, "retry-after", "3600".into()));
+        let to = receiver.target("/down").replace("hook:", "old:");
+        let id = api.accepted(&to, "c", "hi").await;
+        until("the first attempt", Duration::from_secs(10), || {
+            (!receiver.requests_on("/down").is_empty()).then_some(())
+        })
+        .await;
+        let behind = api.accepted(&to, "c", "behind it").await;
+        cluster.terminate_all().await;
+        std::fs::write(cluster.folder().join("chat4all.toml"), without).expect("a configuration");
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        for id in [id, behind] {
+            let view = api.ended(&id, Duration::from_secs(10)).await;
+            assert_eq!(view["status"], "failed", "{view:#}");
+            assert_eq!(view["deliveries"][0]["reason"], "channel_removed", "{view:#}");
+        }
+    });
+}
+
+/// Few records, many bytes: what a router holds is bounded by both.
+#[test]
+fn a_message_for_a_hundred_addresses_may_be_large() {
+    let _turn = turn::alone();
+    run(async {
+        let receiver = Receiver::start().await;
+        let mut cluster = Cluster::new();
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        let to: Vec<String> = (0..100).map(|n| receiver.target(&format!("/big/{n}"))).collect();
+        let text = "x".repeat(150 * 1_024);
+        let mut ids = Vec::new();
+        for n in 0..4 {
+            let body =
+                json!({"to": to, "conversation_id": format!("big-{n}"), "content": {"type": "text", "text": text}});
+            let answer = api.post("/v1/messages", &body).await.expect("an answer");
+            assert_eq!(answer.status, 202, "{}", answer.text);
+            ids.push(answer.json()["message_id"].as_str().expect("an id").to_owned());
+        }
+        for id in ids {
+            assert_eq!(api.ended(&id, Duration::from_secs(60)).await["status"], "delivered");
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.pid(process))).expect("it runs");
+        let peak_kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+        let peak_kib: u64 = peak_kib.trim().trim_end_matches(" kB").parse().expect("a number");
+        println!("large fan-out: 400 copies of 150 KiB, peak memory {} MiB", peak_kib / 1_024);
+        assert!(peak_kib < 400 * 1_024, "{peak_kib} KiB");
     });
 }

@@ -32,6 +32,8 @@ pub struct Policy {
     /// Topic and partition, for dead letters.
     pub topic: String,
     pub partition: u32,
+    /// How long a delivery is known as seen, at most: less than an idempotency key is kept.
+    pub repeats_kept: Duration,
 }
 
 /// The time of an event, on both clocks.
@@ -184,9 +186,9 @@ impl Engine {
     /// Begins where an assignment starts.
     pub fn new(policy: Policy, offset: u64, finished: FinishedSet) -> Self {
         Self {
-            policy,
             progress: Progress::resume(offset, finished),
-            window: Window::new(WINDOW),
+            window: Window::new(WINDOW, policy.repeats_kept),
+            policy,
             router_epoch: 0,
             entries: HashMap::new(),
             lanes: Lanes::default(),
@@ -200,16 +202,16 @@ impl Engine {
     }
 
     /// Notes deliveries that passed before this assignment, oldest first: repeats of them are dropped too.
-    pub fn remember(&mut self, recent: impl IntoIterator<Item = (Uuid, Generation)>) {
-        for (uuid, generation) in recent {
-            self.window.insert((uuid, generation));
+    pub fn remember(&mut self, recent: impl IntoIterator<Item = (Uuid, Generation, Timestamp)>) {
+        for (uuid, generation, at) in recent {
+            self.window.insert((uuid, generation), at);
         }
     }
 
     /// Takes one event and adds what follows from it to `commands`.
     pub fn handle(&mut self, event: Event, now: Now, commands: &mut Vec<Command>) {
         match event {
-            Event::Arrived(arrival) => self.arrived(arrival, commands),
+            Event::Arrived(arrival) => self.arrived(arrival, now, commands),
             Event::Slots(slots) => self.start(slots, now, commands),
             Event::Finished(finished) => self.finished(finished, now, commands),
             Event::Abandoned { offset } => self.abandoned(offset, now),
@@ -260,11 +262,11 @@ impl Engine {
         (watermark, self.progress.finished_above().encode(watermark))
     }
 
-    fn arrived(&mut self, Arrival { offset, delivery }: Arrival, commands: &mut Vec<Command>) {
+    fn arrived(&mut self, Arrival { offset, delivery }: Arrival, now: Now, commands: &mut Vec<Command>) {
         let unfinished = self.progress.receive(offset);
         let Some(delivery) = delivery else { return self.finish(offset, commands) };
         let outdated = delivery.router_epoch < self.router_epoch;
-        let repeat = !outdated && !self.window.insert((delivery.delivery_id.as_uuid(), delivery.generation));
+        let repeat = !outdated && !self.window.insert((delivery.delivery_id.as_uuid(), delivery.generation), now.wall);
         self.router_epoch = self.router_epoch.max(delivery.router_epoch);
         if !unfinished {
             return commands.push(Command::Finish { offset });

@@ -26,8 +26,8 @@ use self::resolver::{Forbidden, Resolver};
 /// How much of an answer's body is read.
 const BODY_BYTES_MAX: usize = 16 * 1_024;
 /// Idle connections kept for one host. They cost a descriptor each and end after `IDLE_MAX`.
-const IDLE_PER_HOST_MAX: usize = 1_024;
-const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_PER_HOST_MAX: usize = 256;
+const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// How a channel's provider may be called.
 #[derive(Debug, Clone)]

@@ -24,6 +24,8 @@ use crate::{Shutdown, clock, metrics};
 
 /// Longest wait for a partition's work in flight to end when the partition goes elsewhere. Longer than any attempt.
 const DRAIN_MAX: Duration = Duration::from_secs(18);
+/// Longest wait for the log when leaving it.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 const JOIN_PAUSE_FIRST: Duration = Duration::from_millis(100);
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(5);
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,6 +93,9 @@ impl<W: Worker> Consumer<W> {
     }
 
     fn joined(&mut self, Subscription { consumer, mut events }: Subscription, ctx: &mut Context<Self>) {
+        if self.draining {
+            return; // Dropping the membership ends it.
+        }
         self.membership = Some(consumer);
         ctx.add_stream(stream::poll_fn(move |cx| events.poll_recv(cx)));
     }
@@ -184,7 +189,7 @@ impl<W: Worker> Consumer<W> {
         };
         ctx.spawn(drained.into_actor(self).map(move |(), consumer, _| {
             consumer.forget(&lease);
-            info!(partition = %lease.partition, epoch = lease.epoch, "partition released");
+            debug!(partition = %lease.partition, epoch = lease.epoch, "partition released");
             membership.release(&lease);
         }));
     }
@@ -249,7 +254,7 @@ impl<W: Worker> StreamHandler<Event> for Consumer<W> {
             Event::Revoking(leases) => leases.into_iter().for_each(|lease| self.revoke(lease, ctx)),
             Event::Lost(leases) => {
                 for lease in leases {
-                    warn!(partition = %lease.partition, epoch = lease.epoch, "partition lost; its work is dropped");
+                    warn!(partition = %lease.partition, epoch = lease.epoch, "partition lost: its new holder does the rest");
                     self.forget(&lease);
                 }
             }
@@ -272,8 +277,10 @@ impl<W: Worker> Handler<Drain> for Consumer<W> {
         let membership = self.membership.take();
         let ending = async move {
             futures_util::future::join_all(drains).await;
-            if let Some(membership) = membership {
-                membership.leave().await;
+            if let Some(membership) = membership
+                && tokio::time::timeout(LEAVE_MAX, membership.leave()).await.is_err()
+            {
+                warn!("the log did not take our leave; the others will notice that we are gone");
             }
         };
         Box::pin(ending.into_actor(self).map(|(), consumer, _| consumer.held.clear()))

@@ -1,5 +1,6 @@
 //! The ports on SQLite files that several processes share.
 
+mod abort;
 pub mod log;
 pub mod sqlite;
 pub mod status;

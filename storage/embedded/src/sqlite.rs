@@ -5,6 +5,7 @@
 //! drops the POSIX locks that SQLite holds on it in this process.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,7 +62,9 @@ pub enum OpenError {
 
 /// Makes `folder`, if need be, with all above it.
 pub fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    std::fs::create_dir_all(folder).map_err(|source| OpenError::NotWritable { folder: folder.into(), source })
+    // Messages are nobody else's business.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| OpenError::NotWritable { folder: folder.into(), source })
 }
 
 /// Opens `file` for the one writing connection of this process, and makes its tables if it is new.

@@ -1,10 +1,11 @@
 //! The turnstile before a shared SQLite file: writers of all processes pass one by one, in turn. SQLite's own lock has
 //! no queue; beside one busy writer another would wait for seconds.
 //!
-//! Two lock files: take `next`, take `writer`, let `next` go, write, let `writer` go. Each holds the pid of whoever
+//! Two lock files: take `next`, take `writer`, let `next` go, write, let `writer` go. `next` only keeps the order: who
+//! cannot get it for a while does without, so that a process stopped in the line stops nobody else. Each file holds the pid of whoever
 //! locked it last, so that a waiter can name the process that holds everybody up.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -16,6 +17,9 @@ use tracing::warn;
 
 /// A writer that waits longer is worth a warning, and another after each such time again.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a writer stands in line. Then whoever is next in line is probably stopped: past it, to the writer's lock.
+const TURN_MAX: Duration = Duration::from_millis(500);
 
 /// One process's place at the turnstile of one file.
 pub struct Turnstile {
@@ -81,6 +85,22 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
+/// Waits for the exclusive lock, but not longer than `max`. False: somebody else still has it.
+fn lock_within(file: &File, max: Duration) -> io::Result<bool> {
+    let (begin, mut pause) = (Instant::now(), Duration::from_micros(50));
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if begin.elapsed() >= max => return Ok(false),
+            // The system's locks know no deadline.
+            Err(TryLockError::WouldBlock) => thread::sleep(pause),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        pause = (pause * 2).min(Duration::from_millis(1));
+    }
+}
+
 /// Leaves our pid in a lock file, in ten digits. Mostly it stands there already. It only serves the waiters' warnings:
 /// a full disk must not keep us from writing what makes room.
 fn sign(file: &File) {
@@ -106,10 +126,14 @@ struct Watched {
 
 impl Watched {
     fn take(&self) -> io::Result<()> {
-        lock(&self.next)?;
-        sign(&self.next);
+        let in_turn = lock_within(&self.next, TURN_MAX)?;
+        if in_turn {
+            sign(&self.next);
+        }
         let taken = lock(&self.writer);
-        self.next.unlock()?;
+        if in_turn {
+            self.next.unlock()?;
+        }
         taken.map(|()| sign(&self.writer))
     }
 
@@ -135,11 +159,10 @@ impl Watched {
 
     fn warn_if_stuck(&self) {
         let Some(waiting) = self.waiting().filter(|waiting| *waiting >= PATIENCE) else { return };
-        let (holder_pid, next_pid) = (signature(&self.writer).unwrap_or(0), signature(&self.next).unwrap_or(0));
+        let holder_pid = signature(&self.writer).unwrap_or(0);
         warn!(
             file = self.name,
             holder_pid,
-            next_pid,
             waited_ms = waiting.as_millis() as u64,
             "waiting to write: another process holds the folder; if it hangs, end it"
         );

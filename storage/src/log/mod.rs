@@ -41,9 +41,16 @@ pub struct NewRecord {
     pub value: Bytes,
     /// W3C trace context, handed through.
     pub traceparent: Option<Arc<str>>,
-    /// Write it only if no record of this id was written with `once` during the last 24 h (kept per `id.uuid`; the
+    /// Write it only if no record of this id was written with `once` lately, for at least 24 h (kept per `id.uuid`; the
     /// fingerprint tells a repeat from another message under the same id).
     pub once: Option<Fingerprint>,
+}
+
+/// A record that is on the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recent {
+    pub id: RecordId,
+    pub appended_at: Timestamp,
 }
 
 /// SHA-256 over what makes two requests the same.
@@ -253,8 +260,8 @@ pub trait Consumer: Send + Sync + 'static {
     /// the two the records are there twice.
     async fn append_and_commit(&self, records: Vec<NewRecord>, commit: Commit) -> Result<Vec<Appended>, AppendError>;
 
-    /// The ids of the last `count` records below `offset`, oldest first: for windows that drop repeats.
-    async fn recent_ids(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<RecordId>, Error>;
+    /// The last `count` records below `offset`, oldest first, without what they hold: for windows that drop repeats.
+    async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error>;
 
     /// Leaves the group, releasing everything that is still held: the caller has drained and committed. The others take
     /// over at once.

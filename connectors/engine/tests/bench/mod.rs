@@ -31,6 +31,7 @@ impl Bench {
             resend_ambiguous: true,
             topic: "hook-outbound".into(),
             partition: 3,
+            repeats_kept: Duration::from_secs(24 * 3_600),
         };
         Self {
             engine: Engine::new(policy.clone(), 0, FinishedSet::default()),
@@ -55,7 +56,8 @@ impl Bench {
         recent: [(u128, Generation); R],
     ) {
         self.engine = Engine::new(self.policy.clone(), offset, FinishedSet::from_offsets(finished));
-        self.engine.remember(recent.map(|(id, generation)| (Uuid::from_u128(id), generation)));
+        let at = self.now().wall;
+        self.engine.remember(recent.map(|(id, generation)| (Uuid::from_u128(id), generation, at)));
     }
 
     /// The commit is written.

@@ -230,7 +230,11 @@ impl World {
         self.judge.taken_over(known.0, &known.1, &self.log);
         self.engine = Engine::new(policy(), watermark, finished);
         if self.mutant != Mutant::ForgetsTheIds {
-            let recent = self.log[..self.fed].iter().map(|written| written.id());
+            let at = self.now().wall;
+            let recent = self.log[..self.fed].iter().map(|written| {
+                let (uuid, generation) = written.id();
+                (uuid, generation, at)
+            });
             self.engine.remember(recent);
         }
         self.lease += 1;
@@ -361,5 +365,6 @@ fn policy() -> Policy {
         resend_ambiguous: true,
         topic: "hook-outbound".into(),
         partition: 0,
+        repeats_kept: Duration::from_secs(3_600),
     }
 }

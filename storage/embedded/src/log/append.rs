@@ -13,9 +13,6 @@ use super::schema::{int, lease_id, records_table, uint};
 use super::topics::TopicInfo;
 use super::tx::Tx;
 
-/// How long an identity is kept that was written with `once`: 24 h.
-const ONCE_MS: u64 = 24 * 3_600 * 1_000;
-
 /// The assignment on whose behalf something is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fence {
@@ -131,7 +128,7 @@ fn claim(tx: &Tx<'_>, record: &NewRecord, fingerprint: Fingerprint) -> rusqlite:
         .optional()?;
     let now_ms = tx.now.as_millis();
     match found {
-        Some((known, first_at)) if now_ms.saturating_sub(uint(first_at)) < ONCE_MS => {
+        Some((known, first_at)) if now_ms.saturating_sub(uint(first_at)) < tx.once_ms => {
             let first_at = Timestamp::from_millis(uint(first_at));
             Ok(Some(if known == fingerprint { Appended::Repeated { first_at } } else { Appended::Conflict }))
         }
@@ -177,7 +174,7 @@ pub(super) fn commit(tx: &Tx<'_>, position: &Position) -> rusqlite::Result<bool>
 
 /// Deletes some of the identities that have served their time. True if there may be more.
 pub(super) fn forget_identities(tx: &Tx<'_>, rows_max: usize) -> rusqlite::Result<bool> {
-    let before = tx.now.as_millis().saturating_sub(ONCE_MS);
+    let before = tx.now.as_millis().saturating_sub(tx.once_ms);
     let deleted = tx
         .prepare("DELETE FROM once WHERE uuid IN (SELECT uuid FROM once WHERE first_at < ? LIMIT ?)")?
         .execute((int(before), int(rows_max as u64)))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat4all_proto::TopicPartition;
-use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, RecordId};
+use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, Recent};
 use tokio::sync::oneshot;
 
 use super::append::{self, Fence, Position};
@@ -281,11 +281,11 @@ impl Consumer for Handle {
         self.0.append(&commit.lease.clone(), records, Some(commit)).await
     }
 
-    async fn recent_ids(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<RecordId>, Error> {
+    async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error> {
         let topic = self.0.shared.topic(&partition.topic).await?;
         let id = topic.and_then(|topic| topic.partitions.get(partition.partition as usize).copied());
         let id = id.ok_or_else(|| Error::Refused(format!("there is no partition `{partition}`")))?;
-        self.0.shared.read(move |connection| read::recent_ids(connection, id, offset, count)).await
+        self.0.shared.read(move |connection| read::recent(connection, id, offset, count)).await
     }
 
     async fn leave(&self) {

@@ -54,7 +54,7 @@ use crate::turnstile::Turnstile;
 pub use crate::sqlite::OpenError;
 
 /// Events that wait for the one who consumes. Their bytes are bounded too, by the poll thread.
-const EVENTS_MAX: usize = 128;
+const EVENTS_MAX: usize = 8;
 
 /// How the log behaves. The defaults are meant for use; tests shorten times and bounds.
 #[derive(Debug, Clone)]
@@ -69,6 +69,9 @@ pub struct Options {
     pub max_page_count: Option<u32>,
     /// Largest record, value and key together. Default: 4 MiB.
     pub record_bytes_max: usize,
+    /// How long an identity is kept that was written with `once`. Default: 24 h. Who drops repeats by id further on must
+    /// forget them earlier.
+    pub once_kept: Duration,
     /// Records that may wait for the writer. Default: 65,536.
     pub queue_records_max: usize,
     /// Bytes that may wait for the writer. Default: 32 MiB.
@@ -86,6 +89,7 @@ impl Default for Options {
             release_timeout: Duration::from_secs(20),
             max_page_count: None,
             record_bytes_max: 4 * MIB,
+            once_kept: Duration::from_secs(24 * 3_600),
             queue_records_max: 65_536,
             queue_bytes_max: 32 * MIB,
             tail_bytes_max: 32 * MIB,
@@ -213,7 +217,7 @@ impl Log for EmbeddedLog {
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
         let batch = batch(&self.shared, records).await?;
-        Ok(self.shared.write(batch.size(), move |tx| batch.write(tx)).await?)
+        Ok(self.shared.write_new(batch.size(), move |tx| batch.write(tx)).await?)
     }
 
     fn oldest_unacknowledged(&self) -> Option<Duration> {

@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Bytes of records that wait for the reader, apart from the event that crosses this.
 const WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// The most that one `Records` event holds: records, bytes.
-const FETCH_MAX: (usize, usize) = (500, 1_024 * 1_024);
+const FETCH_MAX: (usize, usize) = (200, 1_024 * 1_024);
 
 static FOLLOWERS: AtomicU64 = AtomicU64::new(1);
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::warn;
 use uuid::Uuid;
 
 pub(super) const FOLDER: &str = "members";
@@ -67,9 +68,14 @@ pub(super) fn find_dead(folder: &Path, own: &str) -> io::Result<(Vec<Dead>, usiz
             remove_if_old(&entry);
         } else if process != own {
             let path = entry.path();
-            match probe(&path)? {
-                Some(locked) => dead.push(Dead { process, path, _locked: locked }),
-                None => alive += 1,
+            match probe(&path) {
+                Ok(Some(locked)) => dead.push(Dead { process, path, _locked: locked }),
+                Ok(None) => alive += 1,
+                // One that cannot be probed now must not hide the others.
+                Err(error) => {
+                    warn!(%error, process, "cannot tell whether a process lives");
+                    alive += 1;
+                }
             }
         }
     }

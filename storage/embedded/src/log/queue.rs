@@ -19,7 +19,10 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// When a job shall be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
-    Now,
+    /// New work from outside: refused when the queue is full.
+    Ingress,
+    /// Work that is under way, which its callers bound: always taken, so that the ingress cannot starve it.
+    Work,
     /// With the next one that is urgent, but within [`PATIENCE`]: alone it is not worth an fsync.
     Soon,
 }
@@ -140,14 +143,14 @@ impl Queue {
         }
         let full =
             state.size.records + size.records > self.records_max || state.size.bytes + size.bytes > self.bytes_max;
-        if size.records > 0 && state.size.records > 0 && full {
+        if urgency == Urgency::Ingress && state.size.records > 0 && full {
             return Err((work, Failure::NotWritten("its queue is full".into())));
         }
         state.size.records += size.records;
         state.size.bytes += size.bytes;
-        state.urgent += usize::from(urgency == Urgency::Now);
+        state.urgent += usize::from(urgency != Urgency::Soon);
         // One that can wait only has to start the waiting.
-        if urgency == Urgency::Now || state.jobs.is_empty() {
+        if urgency != Urgency::Soon || state.jobs.is_empty() {
             self.filled.notify_one();
         }
         state.jobs.push_back(Job { work, size, urgency, since: Instant::now() });
@@ -177,7 +180,7 @@ impl Queue {
             size.bytes += job.size.bytes;
             taken.extend(state.jobs.pop_front());
         }
-        state.urgent -= taken.iter().filter(|job| job.urgency == Urgency::Now).count();
+        state.urgent -= taken.iter().filter(|job| job.urgency != Urgency::Soon).count();
         state.writing_since = taken.iter().find(|job| job.size.records > 0).map(|job| job.since);
         taken
     }

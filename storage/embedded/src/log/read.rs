@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chat4all_proto::Generation;
-use chat4all_storage::log::{Error, Record, RecordId};
+use chat4all_proto::{Generation, Timestamp};
+use chat4all_storage::log::{Error, Recent, Record, RecordId};
 use rusqlite::Connection;
 use uuid::Uuid;
 
@@ -75,24 +75,25 @@ pub(super) fn records(
     Ok(found)
 }
 
-/// The ids of the last `count` records below `offset`, oldest first.
-pub(super) fn recent_ids(
+/// The last `count` records below `offset`, oldest first.
+pub(super) fn recent(
     connection: &Connection,
     partition: u32,
     offset: u64,
     count: usize,
-) -> rusqlite::Result<Vec<RecordId>> {
-    let mut ids = connection
+) -> rusqlite::Result<Vec<Recent>> {
+    let mut seen = connection
         .prepare_cached(&format!(
-            "SELECT uuid, generation FROM {} WHERE offset < ? ORDER BY offset DESC LIMIT ?",
+            "SELECT uuid, generation, appended_at FROM {} WHERE offset < ? ORDER BY offset DESC LIMIT ?",
             records_table(partition)
         ))?
         .query_map((int(offset.min(i64::MAX as u64)), int(count as u64)), |row| {
-            Ok(RecordId { uuid: Uuid::from_bytes(row.get(0)?), generation: Generation(row.get(1)?) })
+            let id = RecordId { uuid: Uuid::from_bytes(row.get(0)?), generation: Generation(row.get(1)?) };
+            Ok(Recent { id, appended_at: Timestamp::from_millis(uint(row.get(2)?)) })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    ids.reverse();
-    Ok(ids)
+    seen.reverse();
+    Ok(seen)
 }
 
 /// One past the last offset of each partition.

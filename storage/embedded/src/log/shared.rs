@@ -72,7 +72,7 @@ impl Shared {
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         reply: impl FnOnce(Result<T, Failure>) + Send + 'static,
     ) {
-        self.hand_over(size, Urgency::Now, run, reply);
+        self.hand_over(size, Urgency::Work, run, reply);
     }
 
     fn hand_over<T: Send + 'static>(
@@ -94,7 +94,16 @@ impl Shared {
         size: Size,
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.write_as(size, Urgency::Now, run).await
+        self.write_as(size, Urgency::Work, run).await
+    }
+
+    /// As [`Shared::write`], for new work from outside: fails at once when the queue is full.
+    pub(super) async fn write_new<T: Send + 'static>(
+        &self,
+        size: Size,
+        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.write_as(size, Urgency::Ingress, run).await
     }
 
     /// As [`Shared::write`], for what nobody waits for and what is small: it shares the next transaction.

@@ -150,7 +150,12 @@ impl Followed {
     }
 
     fn extend(&mut self, records: Vec<Arc<Record>>) {
-        let Some(first) = records.first() else { return };
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+        // Whoever followed the partition may have changed within the transaction: then some are missing.
+        if last.offset - first.offset + 1 != records.len() as u64 {
+            self.clear();
+            return;
+        }
         let contiguous = self.records.back().is_none_or(|last| last.offset + 1 == first.offset);
         if !contiguous {
             self.clear();

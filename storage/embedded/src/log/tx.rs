@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat4all_proto::Timestamp;
 use chat4all_storage::log::Record;
 use rusqlite::{CachedStatement, Connection};
 
-use super::schema::{int, uint};
+use super::schema::{int, millis, uint};
 use super::tail::Tail;
 
 /// A transaction under way.
@@ -16,6 +17,8 @@ pub(super) struct Tx<'a> {
     pub connection: &'a Connection,
     /// The time of all that is written in it.
     pub now: Timestamp,
+    /// How long an identity is kept that was written with `once`.
+    pub once_ms: u64,
     pub effects: Effects,
     tail: &'a Tail,
     ends: HashMap<u32, u64>,
@@ -41,8 +44,8 @@ pub(super) struct Appends {
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(connection: &'a Connection, tail: &'a Tail, now: Timestamp) -> Self {
-        Self { connection, now, tail, effects: Effects::default(), ends: HashMap::new() }
+    pub(super) fn new(connection: &'a Connection, tail: &'a Tail, now: Timestamp, once_kept: Duration) -> Self {
+        Self { connection, now, once_ms: millis(once_kept), tail, effects: Effects::default(), ends: HashMap::new() }
     }
 
     pub(super) fn prepare(&self, sql: &str) -> rusqlite::Result<CachedStatement<'a>> {

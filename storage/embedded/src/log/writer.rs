@@ -10,6 +10,7 @@ use super::queue::{Failure, Job, Size};
 use super::schema::now;
 use super::shared::Shared;
 use super::tx::{Effects, Tx};
+use crate::abort::AbortOnPanic;
 use crate::turnstile::Turnstile;
 
 pub(super) struct Writer {
@@ -30,7 +31,7 @@ enum Broken {
 impl Writer {
     /// Writes until the queue is closed and used up.
     pub(super) fn run(mut self) {
-        // Also when this thread panics: nobody may wait for it then.
+        let _abort = AbortOnPanic("log-writer");
         let _end = AbandonOnDrop(self.shared.clone());
         loop {
             let jobs = self.shared.queue.take();
@@ -95,7 +96,7 @@ impl Writer {
     }
 
     fn apply(&self, jobs: &mut [Job]) -> Result<Effects, Broken> {
-        let mut tx = Tx::new(&self.connection, &self.shared.tail, now());
+        let mut tx = Tx::new(&self.connection, &self.shared.tail, now(), self.shared.options.once_kept);
         for job in jobs {
             job.work.apply(&mut tx).map_err(Broken::Job)?;
         }

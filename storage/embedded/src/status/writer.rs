@@ -12,6 +12,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Options, failure, purge, upsert};
+use crate::abort::AbortOnPanic;
 use crate::turnstile::Turnstile;
 
 /// Most writes of one transaction, apart from a single call that brings more.
@@ -122,6 +123,7 @@ impl Pace {
 
 impl WriterThread {
     fn run(mut self) {
+        let _abort = AbortOnPanic("status-writer");
         while let Some(command) = self.queue.blocking_recv() {
             let mut next = Some(command);
             while let Some(command) = next.take() {

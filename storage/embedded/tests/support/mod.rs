@@ -4,7 +4,9 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests, each of which uses a part")]
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,6 +22,7 @@ use chat4all_storage::log::{
     Assignment, Commit, Consumer, Event, NewRecord, Record, RecordId, Subscription, TopicKind, TopicSpec,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +56,7 @@ pub struct Process {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
+    _binary: Option<TempDir>,
 }
 
 impl Process {
@@ -63,7 +67,15 @@ impl Process {
 
     /// As another user, if `uid` says so.
     pub fn start_as(role: &str, folder: &Path, session: Duration, uid: Option<u32>) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let own = std::env::current_exe().unwrap();
+        // Another user may not even see the folder that this was built in.
+        let binary = uid.map(|_| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+            std::fs::copy(&own, folder.path().join("child")).unwrap();
+            folder
+        });
+        let mut command = Command::new(binary.as_ref().map_or(own, |folder| folder.path().join("child")));
         command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env(FOLDER, folder).env(SESSION_MS, session.as_millis().to_string());
         if let Some(uid) = uid {
@@ -74,7 +86,7 @@ impl Process {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (seen, lines) = channel();
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| seen.send(line)));
-        Self { child, stdin, lines }
+        Self { child, stdin, lines, _binary: binary }
     }
 
     pub fn pid(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chat4all_proto::{Topic, TopicPartition};
+use chat4all_proto::{Timestamp, Topic, TopicPartition};
 
 use super::appends::append;
 use super::reader::Reader;
@@ -94,7 +94,7 @@ pub async fn an_append_with_its_commit_is_both(store: &impl Store) {
     assert_eq!(committed[partition.partition as usize], second.offset);
 }
 
-pub async fn recent_ids_are_those_below_the_offset(store: &impl Store) {
+pub async fn recent_records_are_those_below_the_offset(store: &impl Store) {
     let log = open(store).await;
     let batch: Vec<_> = (0..20).map(|n| record("k", n.to_string())).collect();
     let results = append(&log, batch.clone()).await;
@@ -105,11 +105,16 @@ pub async fn recent_ids_are_those_below_the_offset(store: &impl Store) {
     let partition = TopicPartition::new(Topic::Messages, batch[0].key.partition(PARTITIONS));
     let reader = Reader::holding(&log, "readers", ALL).await;
     for (below, count, expected) in [(offset(15), 5, 10..15), (offset(3), 8, 0..3), (offset(19) + 1, 100, 0..20)] {
-        let ids = reader.consumer.recent_ids(&partition, below, count).await.expect("the log is there");
+        let seen = reader.consumer.recent(&partition, below, count).await.expect("the log is there");
+        assert!(
+            seen.is_sorted_by_key(|seen| seen.appended_at)
+                && seen.iter().all(|seen| seen.appended_at > Timestamp::default())
+        );
+        let ids: Vec<_> = seen.into_iter().map(|seen| seen.id).collect();
         let expected: Vec<_> = batch[expected].iter().map(|record| record.id).collect();
         assert_eq!(ids, expected, "{count} below {below}");
     }
-    let none = reader.consumer.recent_ids(&partition, offset(0), 5).await;
+    let none = reader.consumer.recent(&partition, offset(0), 5).await;
     assert_eq!(none, Ok(vec![]));
 }
 

@@ -64,7 +64,7 @@ pub async fn all<S: Store>(new_store: impl Fn() -> S) {
         a_metadata_too_long_is_refused,
         a_restarted_lease_is_fenced,
         an_append_with_its_commit_is_both,
-        recent_ids_are_those_below_the_offset,
+        recent_records_are_those_below_the_offset,
         ends_and_commits_tell_the_lag,
         a_paused_partition_is_silent,
         groups_do_not_touch_each_other,

@@ -9,7 +9,7 @@ use tokio::time::{Duration, sleep};
 
 use super::group::{Fence, Group};
 use super::{Shared, State};
-use crate::log::{AppendError, Appended, Commit, Consumer, Error, Event, Lease, NewRecord, RecordId};
+use crate::log::{AppendError, Appended, Commit, Consumer, Error, Event, Lease, NewRecord, Recent};
 
 const METADATA_BYTES_MAX: usize = 4_096;
 
@@ -163,10 +163,10 @@ impl Consumer for MemoryConsumer {
         })
     }
 
-    async fn recent_ids(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<RecordId>, Error> {
+    async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error> {
         let state = self.shared.lock();
-        let ids = state.topic(&partition.topic)?.recent_ids(partition.partition, offset, count);
-        ids.ok_or_else(|| Error::Refused(format!("there is no partition `{partition}`")))
+        let seen = state.topic(&partition.topic)?.recent(partition.partition, offset, count);
+        seen.ok_or_else(|| Error::Refused(format!("there is no partition `{partition}`")))
     }
 
     async fn leave(&self) {

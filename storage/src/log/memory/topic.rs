@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chat4all_proto::Timestamp;
 use tokio::sync::watch;
 
-use crate::log::{AppendError, Appended, Error, LatestValues, NewRecord, Record, RecordId, TopicKind, TopicSpec};
+use crate::log::{AppendError, Appended, Error, LatestValues, NewRecord, Recent, Record, TopicKind, TopicSpec};
 
 /// Every offset that leaves this rest is left out.
 const GAP: (u64, u64) = (7, 6);
@@ -84,10 +84,15 @@ impl MemoryTopic {
         records.iter().skip(from).take(FETCH_MAX).cloned().collect()
     }
 
-    pub fn recent_ids(&self, number: u32, offset: u64, count: usize) -> Option<Vec<RecordId>> {
+    pub fn recent(&self, number: u32, offset: u64, count: usize) -> Option<Vec<Recent>> {
         let records = &self.partitions.get(number as usize)?.records;
         let to = records.partition_point(|record| record.offset < offset);
-        Some(records.range(to.saturating_sub(count)..to).map(|record| record.id).collect())
+        Some(
+            records
+                .range(to.saturating_sub(count)..to)
+                .map(|record| Recent { id: record.id, appended_at: record.appended_at })
+                .collect(),
+        )
     }
 
     /// Deletes what is past the retention and below what `needed_from` says for a partition's number and start.
