@@ -21,7 +21,7 @@ use chat4all_proto::{
 pub enum Write {
     /// The message itself: addresses, content, times. Generations above 0 (replays) change no row.
     Message(Arc<Message>),
-    /// A delivery's status; its attempt, if it reports one, joins the delivery's attempts (one row a generation and
+    /// A delivery's status; its attempt, if it reports one, joins the delivery's attempts (one row a generation, start and
     /// number; of two reports about one attempt any may stay).
     Event(Arc<StatusEvent>),
 }

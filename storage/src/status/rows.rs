@@ -49,6 +49,8 @@ pub struct DeliveryKey {
 pub struct AttemptKey {
     pub delivery: DeliveryKey,
     pub generation: Generation,
+    /// A takeover counts from 1 again: two attempts of one number began at different times.
+    pub started_at: Timestamp,
     pub number: u32,
 }
 
@@ -133,7 +135,12 @@ impl Rows {
         };
         let precedence = encode(event.precedence());
         if let Some(attempt) = &event.attempt {
-            let key = AttemptKey { delivery: key.clone(), generation: event.generation, number: attempt.number };
+            let key = AttemptKey {
+                delivery: key.clone(),
+                generation: event.generation,
+                started_at: attempt.started_at,
+                number: attempt.number,
+            };
             keep(&mut self.attempts, key, json(attempt), |new, old| new > old);
         }
         if let Some(provider_id) = &event.provider_id {
@@ -233,7 +240,12 @@ impl Rows {
     }
 
     fn attempts_of(&self, key: &DeliveryKey) -> Result<Vec<AttemptView>, Error> {
-        let first = AttemptKey { delivery: key.clone(), generation: Generation(0), number: 0 };
+        let first = AttemptKey {
+            delivery: key.clone(),
+            generation: Generation(0),
+            started_at: Timestamp::default(),
+            number: 0,
+        };
         self.attempts
             .range(first..)
             .take_while(|(attempt, _)| attempt.delivery == *key)

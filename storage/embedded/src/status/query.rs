@@ -10,7 +10,8 @@ use chat4all_proto::{
     Address, ChannelName, ConversationId, DeliveryId, DeliveryStatus, Generation, MessageId, TenantId, Timestamp,
 };
 use chat4all_storage::status::rows::{
-    AttemptKey, DeliveryKey, DeliveryRow, Listing, MessageKey, MessageRow, Position, ProviderIdKey, ProviderIdRow, Rows,
+    self, AttemptKey, DeliveryKey, DeliveryRow, Listing, MessageKey, MessageRow, Position, ProviderIdKey,
+    ProviderIdRow, Rows,
 };
 use chat4all_storage::status::{Error, Filter};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, Transaction, params};
@@ -46,7 +47,7 @@ pub(super) const DELIVERIES: &str = "
     SELECT delivery_id, precedence, updated_at_ms, accepted_at_ms, channel, target, body FROM deliveries
     WHERE tenant = ?1 AND message_id = ?2";
 pub(super) const ATTEMPTS: &str = "
-    SELECT delivery_id, generation, number, body FROM attempts WHERE tenant = ?1 AND message_id = ?2";
+    SELECT delivery_id, generation, number, body, started_at_ms FROM attempts WHERE tenant = ?1 AND message_id = ?2";
 pub(super) const PROVIDER_IDS: &str = "
     SELECT delivery_id, channel, provider_id, precedence, accepted_at_ms FROM provider_ids
     WHERE tenant = ?1 AND message_id = ?2";
@@ -211,7 +212,12 @@ fn load(connection: &Connection, key: &MessageKey, rows: &mut Rows) -> Result<()
     let mut statement = connection.prepare_cached(ATTEMPTS)?;
     let mut found = statement.query(params)?;
     while let Some(row) = found.next()? {
-        let key = AttemptKey { delivery: delivery(row)?, generation: Generation(row.get(1)?), number: row.get(2)? };
+        let key = AttemptKey {
+            delivery: delivery(row)?,
+            generation: Generation(row.get(1)?),
+            started_at: rows::timestamp(row.get(4)?),
+            number: row.get(2)?,
+        };
         rows.attempts.insert(key, row.get(3)?);
     }
     let mut statement = connection.prepare_cached(PROVIDER_IDS)?;

@@ -39,9 +39,10 @@ pub(super) const CREATE: &str = "
         message_id      BLOB    NOT NULL,
         delivery_id     BLOB    NOT NULL,
         generation      INTEGER NOT NULL,
+        started_at_ms   INTEGER NOT NULL,
         number          INTEGER NOT NULL,
         body            TEXT    NOT NULL,
-        PRIMARY KEY (tenant, message_id, delivery_id, generation, number)
+        PRIMARY KEY (tenant, message_id, delivery_id, generation, started_at_ms, number)
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE provider_ids (

@@ -1,7 +1,7 @@
 //! Writes a coalesced batch. Each statement keeps, of the row that is there and the one that comes, the same as
 //! `Rows::apply` does.
 
-use chat4all_storage::status::rows::{AttemptKey, DeliveryKey, DeliveryRow, MessageKey, MessageRow, Rows};
+use chat4all_storage::status::rows::{self, AttemptKey, DeliveryKey, DeliveryRow, MessageKey, MessageRow, Rows};
 use chat4all_storage::status::rows::{ProviderIdKey, ProviderIdRow, decode};
 use rusqlite::{Connection, params};
 
@@ -26,8 +26,9 @@ const DELIVERY: &str = "
              deliveries.body)";
 
 const ATTEMPT: &str = "
-    INSERT INTO attempts (tenant, message_id, delivery_id, generation, number, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-    ON CONFLICT (tenant, message_id, delivery_id, generation, number) DO UPDATE
+    INSERT INTO attempts (tenant, message_id, delivery_id, generation, started_at_ms, number, body)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (tenant, message_id, delivery_id, generation, started_at_ms, number) DO UPDATE
     SET body = excluded.body WHERE excluded.body > attempts.body";
 
 const PROVIDER_ID: &str = "
@@ -79,10 +80,12 @@ fn deliveries(connection: &Connection, rows: &Rows) -> rusqlite::Result<()> {
 
 fn attempts(connection: &Connection, rows: &Rows) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(ATTEMPT)?;
-    for (AttemptKey { delivery, generation, number }, body) in &rows.attempts {
+    for (AttemptKey { delivery, generation, started_at, number }, body) in &rows.attempts {
         let (message, id) = (delivery.message.message.as_uuid(), delivery.delivery.as_uuid());
         let tenant = delivery.message.tenant.as_str();
-        statement.execute(params![tenant, message.as_bytes(), id.as_bytes(), generation.0, number, body])?;
+        let started_at_ms = rows::millis(*started_at);
+        let row = params![tenant, message.as_bytes(), id.as_bytes(), generation.0, started_at_ms, number, body];
+        statement.execute(row)?;
     }
     Ok(())
 }

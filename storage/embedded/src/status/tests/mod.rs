@@ -13,7 +13,7 @@ use chat4all_storage::Status;
 use chat4all_storage::status::conformance::{self, Random, Sample, shuffled_batches};
 use chat4all_storage::status::memory::MemoryStatus;
 use chat4all_storage::status::rows::{
-    AttemptKey, DeliveryKey, DeliveryRow, MessageKey, MessageRow, ProviderIdKey, ProviderIdRow, Rows,
+    self, AttemptKey, DeliveryKey, DeliveryRow, MessageKey, MessageRow, ProviderIdKey, ProviderIdRow, Rows,
 };
 use chat4all_storage::status::{Filter, Write};
 use rusqlite::{Connection, Row};
@@ -161,10 +161,11 @@ fn dump(connection: &Connection) -> Rows {
         ),
         attempts: all(
             connection,
-            "SELECT tenant, message_id, delivery_id, generation, number, body FROM attempts",
+            "SELECT tenant, message_id, delivery_id, generation, number, body, started_at_ms FROM attempts",
             |row| {
                 let generation = Generation(row.get(3).unwrap());
-                (AttemptKey { delivery: delivery(row), generation, number: row.get(4).unwrap() }, text(row, 5))
+                let (number, started_at) = (row.get(4).unwrap(), rows::timestamp(row.get(6).unwrap()));
+                (AttemptKey { delivery: delivery(row), generation, started_at, number }, text(row, 5))
             },
         ),
         provider_ids: all(
