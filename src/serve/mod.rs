@@ -229,18 +229,7 @@ impl Process {
         }
         Ok(stops)
     }
-}
 
-/// Connections take descriptors, up to two each; the usual soft limit of 1,024 is soon reached.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "the limit of open files stays where it is");
-    }
-}
-
-impl Process {
     /// What still waits for channels that are no longer configured has to end too.
     async fn start_removed(&self) -> Vec<LocalBoxFuture<'static, ()>> {
         if !self.roles.contains(&Role::Connectors) {
@@ -273,6 +262,15 @@ impl Process {
 
     fn limits(&self) -> Limits {
         Limits { records_max: self.config.in_memory.records, bytes_max: self.config.in_memory.bytes }
+    }
+}
+
+/// Connections take descriptors, up to two each; the usual soft limit of 1,024 is soon reached.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files stays where it is");
     }
 }
 
