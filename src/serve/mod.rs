@@ -88,11 +88,11 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     let status = engines::open_status(&config).await?;
     engines::make_topics(&config, &*log).await?;
 
-    let process = Process { config, roles, channels, log, status, shutdown, stops: Vec::new(), listens: Vec::new() };
+    let process = Process { config, roles, channels, log, status, shutdown, listens: Vec::new() };
     process.run(with_simulator).await
 }
 
-/// A running process: what it is made of, and how to end it, last started last.
+/// A running process, and what it is made of.
 struct Process {
     config: Config,
     roles: BTreeSet<Role>,
@@ -100,8 +100,6 @@ struct Process {
     log: Arc<dyn Log>,
     status: Arc<dyn Status>,
     shutdown: Shutdown,
-    /// Each group is ended before the next: servers, then workers.
-    stops: Vec<Vec<LocalBoxFuture<'static, ()>>>,
     listens: Vec<String>,
 }
 
@@ -112,7 +110,7 @@ impl Process {
         let mut workers = self.start_workers()?;
         workers.extend(self.start_removed().await);
         // Nothing new comes in before the workers drain; their own health is asked until they have.
-        self.stops = if self.roles.contains(&Role::Api) { vec![servers, workers] } else { vec![workers, servers] };
+        let stops = if self.roles.contains(&Role::Api) { vec![servers, workers] } else { vec![workers, servers] };
         let roles = self.roles.iter().map(|role| role.as_str().to_owned()).collect();
         if let Err(error) = self.log.announce(roles, self.listens.clone()).await {
             warn!(%error, "the other processes cannot see what this one is");
@@ -123,7 +121,7 @@ impl Process {
         info!(pid = std::process::id(), version, roles, channels, log, status, "running");
 
         self.shutdown.requested().await;
-        for group in self.stops {
+        for group in stops {
             join_all(group).await;
         }
         let closing = async {
