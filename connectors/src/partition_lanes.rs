@@ -61,7 +61,7 @@ pub struct PartitionLanes {
     awaiting_slot: bool,
     looking_again: bool,
     complaints: Complaints,
-    /// Since when the log has taken neither statuses nor commits.
+    /// Since when the log has taken no statuses.
     failing_since: Option<Instant>,
     wake: Option<(Instant, SpawnHandle)>,
     series: Series,
