@@ -71,3 +71,75 @@ fn panicked() -> Report {
 fn refused(unfit: Unfit) -> Report {
     Report { outcome: Outcome::MessageRejected, code: Some("unfit".to_owned()), detail: Some(unfit.detail) }
 }
+
+#[cfg(test)]
+mod tests {
+    use chat4all_channels::{Answer, Request};
+    use chat4all_engine::Attempt;
+    use chat4all_proto::envelope::{OutcomeKind, V1};
+    use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, MessageId, Outbound, TenantId, Timestamp};
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::http::Options;
+
+    struct Panics;
+
+    impl Provider for Panics {
+        fn kind(&self) -> &'static str {
+            "panics"
+        }
+
+        fn check(&self, _: &str, _: &Content) -> Result<(), Unfit> {
+            Ok(())
+        }
+
+        fn accepted_status(&self) -> DeliveryStatus {
+            DeliveryStatus::Delivered
+        }
+
+        fn dedupes(&self) -> bool {
+            true
+        }
+
+        fn request(&self, _: &Outbound, _: Timestamp) -> Result<Request, Unfit> {
+            panic!("told to")
+        }
+
+        fn report(&self, _: &Answer, _: Timestamp) -> Report {
+            unreachable!("nothing is sent")
+        }
+    }
+
+    fn delivery() -> Outbound {
+        let message_id = MessageId::from_uuid(uuid::Uuid::from_u128(7));
+        let to = "panics:x".parse().expect("an address");
+        Outbound {
+            v: V1,
+            tenant: TenantId::default(),
+            delivery_id: DeliveryId::of(message_id, &to),
+            generation: Generation(0),
+            router_epoch: 1,
+            message_id,
+            conversation_id: "c".parse().expect("a conversation"),
+            to,
+            content: Content::Text { text: "hi".into() },
+            metadata: Default::default(),
+            accepted_at: Timestamp::default(),
+            expires_at: Timestamp::from_millis(u64::MAX),
+        }
+    }
+
+    #[actix::test]
+    async fn an_attempt_that_panics_counts_so_that_it_ends_some_day() {
+        let (reply, mut settled) = mpsc::channel(1);
+        let slot = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("a slot");
+        let one = Attempt { offset: 3, delivery: Arc::new(delivery()), number: 1 };
+        let pending = Pending::new(one, CancellationToken::new(), slot, reply);
+        let client = Client::new(Options::default()).expect("a client");
+        attempt(pending, Arc::new(Panics), Rc::new(client)).await;
+        let answered = settled.recv().await.expect("settled").result.expect("not abandoned");
+        assert_eq!(answered.report.outcome.kind(), OutcomeKind::Ambiguous);
+    }
+}

@@ -1,6 +1,6 @@
 //! The last ids that passed through a partition, to drop exact repeats.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -10,46 +10,37 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone)]
 pub struct Window<T> {
     order: VecDeque<(T, Timestamp)>,
-    known: HashSet<T>,
+    /// When each passed last.
+    passed: HashMap<T, Timestamp>,
     capacity: usize,
     kept: Duration,
 }
 
 impl<T: Copy + Eq + Hash> Window<T> {
     pub fn new(capacity: usize, kept: Duration) -> Self {
-        Self { order: VecDeque::new(), known: HashSet::new(), capacity, kept }
+        Self { order: VecDeque::new(), passed: HashMap::new(), capacity, kept }
     }
 
-    /// Notes an id that passed at `at`. False if it is known already. Times are about those of the calls before, or
-    /// later.
+    /// Whether the id is known, as seen at `at`.
+    pub fn contains(&self, id: T, at: Timestamp) -> bool {
+        self.passed.get(&id).is_some_and(|&passed| at.saturating_since(passed) <= self.kept)
+    }
+
+    /// Notes an id that passed at `at`. False if it is known already.
     pub fn insert(&mut self, id: T, at: Timestamp) -> bool {
-        while self.order.front().is_some_and(|&(_, first)| at.saturating_since(first) > self.kept) {
-            self.forget_oldest();
-        }
-        if !self.known.insert(id) {
+        if self.contains(id, at) {
             return false;
         }
+        self.passed.insert(id, at);
         self.order.push_back((id, at));
-        if self.order.len() > self.capacity {
-            self.forget_oldest();
+        if self.order.len() > self.capacity
+            && let Some((oldest, passed)) = self.order.pop_front()
+            // It may have passed again since.
+            && self.passed.get(&oldest) == Some(&passed)
+        {
+            self.passed.remove(&oldest);
         }
         true
-    }
-
-    pub fn contains(&self, id: T, at: Timestamp) -> bool {
-        let fresh = |&(_, first): &(T, Timestamp)| at.saturating_since(first) <= self.kept;
-        self.known.contains(&id) && (self.order.front().is_some_and(fresh) || self.is_fresh(id, at))
-    }
-
-    /// Looks through the ids that should have been forgotten; there are some only after a pause.
-    fn is_fresh(&self, id: T, at: Timestamp) -> bool {
-        self.order.iter().any(|&(known, first)| known == id && at.saturating_since(first) <= self.kept)
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((oldest, _)) = self.order.pop_front() {
-            self.known.remove(&oldest);
-        }
     }
 }
 
@@ -79,8 +70,9 @@ mod tests {
         let mut window = Window::new(9, KEPT);
         assert!(window.insert(1, at(0)) && window.insert(2, at(50)));
         assert!(window.contains(1, at(60)) && !window.contains(1, at(61)));
-        assert!(window.contains(2, at(61)), "looked up behind one whose time is over");
+        assert!(window.contains(2, at(61)));
         assert!(window.insert(1, at(61)));
         assert!(!window.insert(2, at(62)));
+        assert!(window.insert(2, at(111)), "whatever the order of those before it");
     }
 }

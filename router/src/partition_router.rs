@@ -107,9 +107,8 @@ impl Routing<'_> {
                 return Ok(());
             }
         };
-        let full = self.records.len() + 2 * message.to.len() > UNCOMMITTED_MAX
-            || self.bytes + message.to.len() * record.value.len() > APPEND_BYTES_MAX;
-        if full && !self.records.is_empty() {
+        let more = (2 * message.to.len(), message.to.len() * record.value.len());
+        if !self.records.is_empty() && !fits((self.records.len(), self.bytes), more) {
             self.write(record.offset, window).await?;
         }
         let around = Circumstances {
@@ -151,9 +150,26 @@ impl Routing<'_> {
     }
 }
 
+/// Whether an append of so many records and bytes bears `more` of them.
+fn fits((records, bytes): (usize, usize), more: (usize, usize)) -> bool {
+    records + more.0 <= UNCOMMITTED_MAX && bytes + more.1 <= APPEND_BYTES_MAX
+}
+
 fn channel_of(topic: &Topic) -> Option<ChannelName> {
     match topic {
         Topic::Outbound(channel) => Some(channel.clone()),
         Topic::Messages | Topic::StatusUpdates | Topic::DeadLetters | Topic::Control => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_is_bounded_in_records_and_in_bytes() {
+        assert!(fits((UNCOMMITTED_MAX - 2, 0), (2, 1_000)));
+        assert!(!fits((UNCOMMITTED_MAX - 1, 0), (2, 1_000)));
+        assert!(!fits((200, 100 * 256 * 1_024), (200, 100 * 256 * 1_024)), "few records, many bytes");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chat4all_embedded::log::{EmbeddedLog, OpenError, Options};
 use chat4all_embedded::turnstile::Turnstile;
 use chat4all_proto::Topic;
-use chat4all_storage::log::{AppendError, Commit, Error, TopicKind, TopicSpec};
+use chat4all_storage::log::{AppendError, Appended, Commit, Error, TopicKind, TopicSpec};
 use support::{Member, PATIENCE, Process, Task, open, options, record, said};
 use tracing::field::{Field, Visit};
 
@@ -232,5 +232,39 @@ async fn what_every_group_has_passed_is_deleted_and_no_more() {
     };
     check(Duration::from_secs(3_600), 0).await;
     check(Duration::ZERO, 1_500).await;
+    log.close().await;
+}
+
+/// Whoever is stopped while it is next in line holds only its place.
+#[test]
+fn a_process_stopped_in_the_line_stops_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let turnstile = Turnstile::open(folder.path(), "log").unwrap();
+    let next = std::fs::File::open(folder.path().join("log.next")).unwrap();
+    next.lock().unwrap();
+    let (passed, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _pass = turnstile.pass().unwrap();
+        let _ = passed.send(());
+    });
+    seen.recv_timeout(PATIENCE).expect("it passes whoever stands still");
+}
+
+#[tokio::test]
+async fn an_identity_is_kept_for_its_time_and_free_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { once_kept: Duration::from_millis(300), ..Options::default() };
+    let log = open(folder.path(), options).await;
+    let mut keyed = record("k", "v");
+    keyed.once = Some([7; 32]);
+    let append = async || log.append(vec![keyed.clone()]).await.unwrap()[0];
+    assert!(matches!(append().await, Appended::At { .. }));
+    assert!(matches!(append().await, Appended::Repeated { .. }));
+    let freed = async {
+        while !matches!(append().await, Appended::At { .. }) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("its time is over");
     log.close().await;
 }

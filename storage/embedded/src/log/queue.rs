@@ -218,3 +218,41 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Work for Nothing {
+        fn apply(&mut self, _: &mut Tx<'_>) -> rusqlite::Result<()> {
+            Ok(())
+        }
+
+        fn answer(self: Box<Self>, _: Result<(), Failure>) {}
+    }
+
+    const ONE: Size = Size { records: 1, bytes: 10 };
+
+    #[test]
+    fn the_ingress_is_refused_when_the_queue_is_full_and_work_under_way_is_not() {
+        let queue = Queue::new(1, 1_000);
+        assert!(queue.push(Box::new(Nothing), ONE, Urgency::Ingress).is_ok());
+        assert!(queue.push(Box::new(Nothing), ONE, Urgency::Ingress).is_err());
+        assert!(queue.push(Box::new(Nothing), ONE, Urgency::Work).is_ok());
+        assert_eq!(queue.take().len(), 2);
+    }
+
+    #[test]
+    fn what_can_wait_shares_the_next_urgent_transaction_or_goes_alone_soon() {
+        let queue = Queue::new(9, 1_000);
+        assert!(queue.push(Box::new(Nothing), Size::default(), Urgency::Soon).is_ok());
+        assert!(queue.push(Box::new(Nothing), ONE, Urgency::Work).is_ok());
+        assert_eq!(queue.take().len(), 2);
+        let begin = Instant::now();
+        assert!(queue.push(Box::new(Nothing), Size::default(), Urgency::Soon).is_ok());
+        assert_eq!(queue.take().len(), 1);
+        assert!(begin.elapsed() >= PATIENCE, "it waited for company");
+    }
+}

@@ -173,3 +173,37 @@ impl Followed {
 fn weight(record: &Record) -> usize {
     record.value.len() + record.key.as_str().len() + 160
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use chat4all_proto::{Generation, Key, Timestamp};
+    use chat4all_storage::log::RecordId;
+
+    use super::*;
+
+    fn appended(offsets: &[u64]) -> Appends {
+        let record = |&offset: &u64| {
+            Arc::new(Record {
+                offset,
+                appended_at: Timestamp::default(),
+                key: Key::raw("k"),
+                id: RecordId { uuid: uuid::Uuid::nil(), generation: Generation(0) },
+                value: Bytes::from_static(b"{}"),
+                traceparent: None,
+            })
+        };
+        Appends { end: offsets.last().map_or(0, |last| last + 1), records: offsets.iter().map(record).collect() }
+    }
+
+    /// A partition that changes its follower within a transaction: what was appended in between is only in the file.
+    #[test]
+    fn a_batch_with_a_record_missing_is_read_from_the_file() {
+        let tail = Tail::new(1 << 20);
+        tail.follow(1, 7, 10, 10);
+        tail.publish(7, appended(&[10, 12]));
+        assert!(matches!(tail.find(1, 7, 10, (100, 1 << 20)), Found::InFile));
+        tail.publish(7, appended(&[13, 14]));
+        assert!(matches!(tail.find(1, 7, 13, (100, 1 << 20)), Found::Records(found) if found.len() == 2));
+    }
+}
