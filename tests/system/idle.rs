@@ -17,13 +17,25 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
+/// The least share of a core over some spans: what else runs on the machine makes every wake-up dearer, never cheaper.
 async fn share_of_a_core(pids: &[u32]) -> f64 {
-    const SPAN: Duration = Duration::from_secs(10);
-    let before: Duration = pids.iter().map(|&pid| cpu(pid)).sum();
-    tokio::time::sleep(SPAN).await;
-    let after: Duration = pids.iter().map(|&pid| cpu(pid)).sum();
-    (after - before).as_secs_f64() / SPAN.as_secs_f64()
+    const SPAN: Duration = Duration::from_secs(3);
+    const SPANS: usize = 8;
+    let used = || pids.iter().map(|&pid| cpu(pid)).sum::<Duration>();
+    let mut least = f64::INFINITY;
+    for _ in 0..SPANS {
+        let before = used();
+        tokio::time::sleep(SPAN).await;
+        least = least.min((used() - before).as_secs_f64() / SPAN.as_secs_f64());
+        if least < SHARE_MAX * pids.len() as f64 {
+            break;
+        }
+    }
+    least
 }
+
+/// Of a core, for each process.
+const SHARE_MAX: f64 = 0.01;
 
 #[test]
 fn idle_roles_cost_next_to_nothing() {
@@ -41,11 +53,10 @@ fn idle_roles_cost_next_to_nothing() {
             let api = Api::new(cluster.url(ids[0], "api"));
             let id = api.accepted(&receiver.target("/inbox"), "c", "hi").await;
             api.ended(&id, Duration::from_secs(10)).await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
             let pids: Vec<u32> = ids.iter().map(|&id| cluster.pid(id)).collect();
-            let share = share_of_a_core(&pids).await * 100.0 / pids.len() as f64;
-            println!("idle, {shape}: {share:.2} % of a core a process");
-            assert!(share < 2.0, "{share:.2} %");
+            let share = share_of_a_core(&pids).await / pids.len() as f64;
+            println!("idle, {shape}: {:.2} % of a core a process", share * 100.0);
+            assert!(share < SHARE_MAX, "{:.2} %", share * 100.0);
         }
     });
 }
