@@ -34,6 +34,11 @@ pub enum Route {
     Conversation,
     Messages,
     Channels,
+    DeadLetters,
+    DeadLetter,
+    Replay,
+    Handshake,
+    Callback,
     Cluster,
     Live,
     Ready,
@@ -43,13 +48,18 @@ pub enum Route {
 }
 
 impl Route {
-    pub const ALL: [Route; 11] = [
+    pub const ALL: [Route; 16] = [
         Self::Send,
         Self::Batch,
         Self::Message,
         Self::Conversation,
         Self::Messages,
         Self::Channels,
+        Self::DeadLetters,
+        Self::DeadLetter,
+        Self::Replay,
+        Self::Handshake,
+        Self::Callback,
         Self::Cluster,
         Self::Live,
         Self::Ready,
@@ -66,6 +76,11 @@ impl Route {
             Self::Conversation => ("GET", "/v1/conversations/{id}/messages"),
             Self::Messages => ("GET", "/v1/messages"),
             Self::Channels => ("GET", "/v1/channels"),
+            Self::DeadLetters => ("GET", "/v1/dead-letters"),
+            Self::DeadLetter => ("GET", "/v1/dead-letters/{delivery_id}"),
+            Self::Replay => ("POST", "/v1/dead-letters/{delivery_id}/replay"),
+            Self::Handshake => ("GET", "/v1/callbacks/{channel}"),
+            Self::Callback => ("POST", "/v1/callbacks/{channel}"),
             Self::Cluster => ("GET", "/v1/cluster"),
             Self::Live => ("GET", "/health/live"),
             Self::Ready => ("GET", "/health/ready"),
@@ -74,9 +89,9 @@ impl Route {
         }
     }
 
-    /// Probes have no key, and are answered to the end.
-    const fn is_probe(self) -> bool {
-        matches!(self, Self::Live | Self::Ready)
+    /// Probes have no key, and providers prove who they are in their own way.
+    const fn is_open(self) -> bool {
+        matches!(self, Self::Live | Self::Ready | Self::Handshake | Self::Callback)
     }
 
     const fn is_observation(self) -> bool {
@@ -134,7 +149,7 @@ impl Door {
         if self.is_draining() && !route.is_observation() {
             return Err(Error::new(Code::ShuttingDown, "this process takes no more requests; ask another one"));
         }
-        if !route.is_probe() {
+        if !route.is_open() {
             self.authorize(request)?;
         }
         Ok(visit)
@@ -211,7 +226,7 @@ fn refuse(error: Error, route: Route, request_id: &str) -> HttpResponse {
     if matches!(route, Route::Send | Route::Batch) {
         metrics::record_rejected(error.code);
     }
-    if row.status >= 500
+    if (row.status >= 500 || error.code == Code::UnverifiedCallback)
         && let Some(withheld) = COMPLAINTS.admit(error.code, clock::now())
     {
         let cause = error.cause.as_deref().unwrap_or(&error.detail);

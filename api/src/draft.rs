@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chat4all_channels::Channel;
+use chat4all_channels::{Channel, Outgoing};
+use chat4all_proto::content::Choice;
 use chat4all_proto::envelope::{EXPIRY_DEFAULT, EXPIRY_MAX, V1};
 use chat4all_proto::http::{ADDRESSES_MAX, SendRequest};
 use chat4all_proto::{
@@ -20,6 +21,9 @@ use uuid::Uuid;
 
 use crate::error::{Code, Error};
 use crate::parse;
+
+/// Longest id of a provider's message.
+const REPLY_TO_BYTES_MAX: usize = 512;
 
 /// One configured channel, as the API needs to know it.
 #[derive(Clone)]
@@ -63,7 +67,7 @@ impl Draft {
             return Err(Error::new(Code::FieldNotSupported, detail).at(field));
         }
         let (message_id, chosen_by) = message_id(request.message_id.as_deref(), sender)?;
-        let conversation_id = match request.conversation_id {
+        let conversation_id = match &request.conversation_id {
             Some(text) => text
                 .parse()
                 .map_err(|error: chat4all_proto::ids::Invalid| Error::field("conversation_id", error.to_string()))?,
@@ -71,7 +75,8 @@ impl Draft {
         };
         let expires_in = expires_in(request.expires_in_seconds)?;
         check_content(&request.content)?;
-        let to = addresses(&request.to.0, &request.content, directory)?;
+        check_reply_to(request.reply_to.as_deref())?;
+        let to = addresses(&request, directory)?;
         let message = Message {
             v: V1,
             tenant: sender.tenant.clone(),
@@ -79,6 +84,7 @@ impl Draft {
             conversation_id,
             to,
             content: request.content,
+            reply_to: request.reply_to,
             metadata: request.metadata,
             accepted_at: sender.now,
             expires_at: sender.now.saturating_add(expires_in),
@@ -126,7 +132,8 @@ fn expires_in(seconds: Option<u64>) -> Result<Duration, Error> {
     }
 }
 
-fn addresses(targets: &[String], content: &Content, directory: &Directory) -> Result<Vec<Address>, Error> {
+fn addresses(request: &SendRequest, directory: &Directory) -> Result<Vec<Address>, Error> {
+    let targets = &request.to.0;
     if !(1..=ADDRESSES_MAX).contains(&targets.len()) {
         let detail = format!("has {} addresses; it must have from 1 to {ADDRESSES_MAX}", targets.len());
         return Err(Error::field("to", detail));
@@ -144,16 +151,17 @@ fn addresses(targets: &[String], content: &Content, directory: &Directory) -> Re
         let Some(info) = directory.get(&address.channel) else {
             return Err(unknown_channel(&address.channel, directory).at(field()));
         };
-        info.channel.check(&address.target, content).map_err(|unfit| {
-            let at = if unfit.field == "to" { field() } else { unfit.field.to_owned() };
-            Error::field(at, unfit.detail)
+        let (content, reply_to) = (&request.content, request.reply_to.as_deref());
+        info.channel.check(&Outgoing { target: &address.target, content, reply_to }).map_err(|unfit| {
+            let at = if unfit.field == "to" { field() } else { unfit.field.into_owned() };
+            Error::field(at, format!("channel `{}`: {}", address.channel, unfit.detail))
         })?;
         addresses.push(address);
     }
     Ok(addresses)
 }
 
-fn unknown_channel(name: &ChannelName, directory: &Directory) -> Error {
+pub(crate) fn unknown_channel(name: &ChannelName, directory: &Directory) -> Error {
     let names: Vec<_> = directory.keys().map(ChannelName::as_str).collect();
     let there_are =
         if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
@@ -174,11 +182,39 @@ fn check_content(content: &Content) -> Result<(), Error> {
             check_line("content.language", language)?;
             variables.iter().try_for_each(|(name, value)| check_value(&format!("content.variables.{name}"), value))
         }
+        Content::Interactive { text, buttons, list } => {
+            check_text("content.text", text)?;
+            check_choices("content.buttons", buttons)?;
+            let Some(list) = list else { return Ok(()) };
+            check_line("content.list.button", &list.button)?;
+            list.sections.iter().enumerate().try_for_each(|(index, section)| {
+                let field = format!("content.list.sections[{index}]");
+                check_line(&format!("{field}.title"), section.title.as_deref().unwrap_or_default())?;
+                check_choices(&format!("{field}.rows"), &section.rows)
+            })
+        }
         Content::Raw { body } if parse::is_too_deep(body.get()) => {
             Err(Error::field("content.body", "is nested too deeply"))
         }
         Content::Raw { .. } => Ok(()),
     }
+}
+
+fn check_choices(field: &str, choices: &[Choice]) -> Result<(), Error> {
+    choices.iter().enumerate().try_for_each(|(index, choice)| {
+        check_line(&format!("{field}[{index}].id"), &choice.id)?;
+        check_line(&format!("{field}[{index}].title"), &choice.title)?;
+        check_line(&format!("{field}[{index}].description"), choice.description.as_deref().unwrap_or_default())
+    })
+}
+
+fn check_reply_to(reply_to: Option<&str>) -> Result<(), Error> {
+    let Some(reply_to) = reply_to else { return Ok(()) };
+    if !(1..=REPLY_TO_BYTES_MAX).contains(&reply_to.len()) {
+        let detail = format!("is {} bytes long; it must be from 1 to {REPLY_TO_BYTES_MAX}", reply_to.len());
+        return Err(Error::field("reply_to", detail));
+    }
+    check_line("reply_to", reply_to)
 }
 
 fn check_value(field: &str, value: &Value) -> Result<(), Error> {
@@ -214,6 +250,8 @@ fn fingerprint(message: &Message) -> Fingerprint {
         tenant: &'a TenantId,
         to: &'a [Address],
         content: &'a Content,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_to: Option<&'a str>,
         conversation_id: &'a ConversationId,
         metadata: &'a Map<String, Value>,
         expires_in_seconds: u64,
@@ -222,6 +260,7 @@ fn fingerprint(message: &Message) -> Fingerprint {
         tenant: &message.tenant,
         to: &message.to,
         content: &message.content,
+        reply_to: message.reply_to.as_deref(),
         conversation_id: &message.conversation_id,
         metadata: &message.metadata,
         expires_in_seconds: message.expires_at.saturating_since(message.accepted_at).as_secs(),

@@ -16,9 +16,12 @@ pub enum Code {
     MalformedJson,
     BadRequest,
     Unauthorized,
+    UnverifiedCallback,
+    HandshakeRefused,
     NotFound,
     CallNotSupported,
     MessageNotFound,
+    DeadLetterNotFound,
     MethodNotAllowed,
     BodyTimeout,
     IdempotencyConflict,
@@ -50,13 +53,16 @@ const fn row(status: u16, code: &'static str, title: &'static str) -> Row {
 
 impl Code {
     /// Each code once; the test of the documentation walks over it.
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 25] = [
         Self::MalformedJson,
         Self::BadRequest,
         Self::Unauthorized,
+        Self::UnverifiedCallback,
+        Self::HandshakeRefused,
         Self::NotFound,
         Self::CallNotSupported,
         Self::MessageNotFound,
+        Self::DeadLetterNotFound,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
         Self::IdempotencyConflict,
@@ -80,9 +86,14 @@ impl Code {
             Self::MalformedJson => row(400, "malformed_json", "The body is not JSON"),
             Self::BadRequest => row(400, "bad_request", "The request is not valid HTTP"),
             Self::Unauthorized => row(401, "unauthorized", "An API key is needed"),
+            Self::UnverifiedCallback => {
+                row(401, "unverified_callback", "The call is not known to come from the provider")
+            }
+            Self::HandshakeRefused => row(403, "handshake_refused", "The handshake does not fit the channel"),
             Self::NotFound => row(404, "not_found", "There is nothing here"),
             Self::CallNotSupported => row(404, "not_supported", "This version does not support it"),
             Self::MessageNotFound => row(404, "message_not_found", "There is no such message"),
+            Self::DeadLetterNotFound => row(404, "dead_letter_not_found", "There is no such dead letter"),
             Self::MethodNotAllowed => row(405, "method_not_allowed", "The resource does not take this method"),
             Self::BodyTimeout => row(408, "body_timeout", "The body came too slowly"),
             Self::IdempotencyConflict => row(409, "idempotency_conflict", "The key belongs to another message"),

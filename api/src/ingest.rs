@@ -9,7 +9,7 @@ use chat4all_proto::http::{
     Accepted, BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, BatchRequest, BatchResponse, BatchResult, IDEMPOTENCY_KEY_BYTES_MAX,
     MESSAGE_BYTES_MAX, SendRequest,
 };
-use chat4all_proto::{ConversationId, MessageId, MessageStatus, Timestamp};
+use chat4all_proto::{ConversationId, MessageId, MessageStatus, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::log::{AppendError, Appended, NewRecord};
 use tracing::warn;
@@ -64,7 +64,7 @@ impl Pending {
 }
 
 /// Why records are not known to be on the log.
-enum Unwritten {
+pub(crate) enum Unwritten {
     /// Nothing was written and nothing will be.
     Never(Error),
     /// They may have been written. For our log.
@@ -82,7 +82,7 @@ impl Api {
         let record = draft.record(traceparent(request));
         let pending = Pending::of(draft);
         let message_id = pending.message_id;
-        let appended = self.hand_over(vec![record]).await.map_err(|unwritten| match unwritten {
+        let appended = self.hand_over(&Topic::Messages, vec![record]).await.map_err(|unwritten| match unwritten {
             Unwritten::Never(error) => error,
             Unwritten::Perhaps(cause) => outcome_unknown(message_id, cause),
         })?;
@@ -106,7 +106,8 @@ impl Api {
         let body = body::read(request, payload, BATCH_BYTES_MAX, self.options.body_timeout).await?;
         let messages = split(&body, media_type)?;
         let (checked, records) = self.check_all(&messages, traceparent(request)).await;
-        let appended = if records.is_empty() { Ok(Vec::new()) } else { self.hand_over(records).await };
+        let appended =
+            if records.is_empty() { Ok(Vec::new()) } else { self.hand_over(&Topic::Messages, records).await };
         if let Err(Unwritten::Perhaps(cause)) = &appended {
             warn!(request_id, cause, "the outcome of a batch is unknown");
         }
@@ -143,16 +144,16 @@ impl Api {
         Draft::of(parse::json::<SendRequest>(message)?, sender, &self.directory)
     }
 
-    /// One append. Answers within the append time-out; what was handed over by then stays handed over, also when the
+    /// One append, counted as of `topic`. Answers within the append time-out; what was handed over by then stays handed over, also when the
     /// client has hung up and this future is dropped.
-    async fn hand_over(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, Unwritten> {
+    pub(crate) async fn hand_over(&self, topic: &Topic, records: Vec<NewRecord>) -> Result<Vec<Appended>, Unwritten> {
         let timeout = self.options.append_timeout;
         if let Some(age) = self.log.oldest_unacknowledged().filter(|age| *age > timeout) {
             return Err(log_unavailable(format!("an append is unanswered for {age:?}")));
         }
         let started = clock::instant();
         let result = tokio::time::timeout(timeout, self.log.append(records)).await;
-        metrics::record_publish(clock::instant().duration_since(started));
+        metrics::record_publish(topic, clock::instant().duration_since(started));
         match result {
             Ok(Ok(appended)) => Ok(appended),
             Err(_) => Err(Unwritten::Perhaps(format!("the append was unanswered after {timeout:?}"))),
@@ -265,7 +266,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Error> {
 }
 
 /// The W3C trace context of the request; a malformed one is dropped, as the standard says.
-fn traceparent(request: &HttpRequest) -> Option<Arc<str>> {
+pub(crate) fn traceparent(request: &HttpRequest) -> Option<Arc<str>> {
     let text = request.headers().get("traceparent")?.to_str().ok()?;
     is_traceparent(text).then(|| text.into())
 }

@@ -1,15 +1,17 @@
 //! The HTTP ingress and queries. The binary starts it with [`bind`] and the ports to use; other roles serve probes and
 //! metrics through [`ops`]. Reads and writes nothing but the ports `Log` and `Status`, and knows no provider beyond
-//! `Channel::check`.
+//! `Channel::check` and `Channel::callbacks`.
 //!
 //! A request passes `server` (limits of connections), `call` (key, request id, metrics), then `ingest` (`body`,
 //! `parse`, `draft`, log) or `query` (`params`, status store, `catch_up`). Every error is made by `error`.
 
 mod body;
 mod call;
+mod callbacks;
 mod catch_up;
 mod complaints;
 mod connections;
+mod dead_letters;
 mod draft;
 mod error;
 mod ingest;

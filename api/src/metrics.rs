@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use chat4all_proto::Topic;
+use chat4all_proto::{ChannelName, Topic};
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, exponential_buckets, register_histogram_vec,
     register_int_counter, register_int_counter_vec,
@@ -45,15 +45,31 @@ static REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     .expect("the name is registered once")
 });
 
-static PUBLISH_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
-    let seconds = register_histogram_vec!(
+static MESSAGES_SECONDS: LazyLock<Histogram> =
+    LazyLock::new(|| PUBLISH_SECONDS.with_label_values(&[Topic::Messages.to_string()]));
+
+static PUBLISH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    register_histogram_vec!(
         "chat4all_log_publish_duration_seconds",
         "Time from handing records to the log to its acknowledgement.",
         &["topic"],
         latency_buckets()
     )
-    .expect("the name is registered once");
-    seconds.with_label_values(&[Topic::Messages.to_string()])
+    .expect("the name is registered once")
+});
+
+static CALLBACKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_callback_events_total",
+        "What providers called us with: receipts by status, inbound messages, and what was refused or passed over.",
+        &["channel", "event"]
+    )
+    .expect("the name is registered once")
+});
+
+static REPLAYS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_dead_letters_replayed_total", "Dead letters sent again.", &["channel"])
+        .expect("the name is registered once")
 });
 
 /// 0.1 ms to 13 s.
@@ -62,7 +78,7 @@ fn latency_buckets() -> Vec<f64> {
 }
 
 /// The statuses that have a handle of their own: all that the API answers.
-const STATUSES: [u16; 13] = [200, 202, 400, 401, 404, 405, 408, 409, 413, 415, 422, 500, 503];
+const STATUSES: [u16; 14] = [200, 202, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 503];
 
 struct RouteSeries {
     by_status: Vec<IntCounter>,
@@ -101,6 +117,17 @@ pub fn record_rejected(code: Code) {
     REJECTED.with_label_values(&[code.row().code]).inc();
 }
 
-pub fn record_publish(took: Duration) {
-    PUBLISH_SECONDS.observe(took.as_secs_f64());
+pub fn record_publish(topic: &Topic, took: Duration) {
+    match topic {
+        Topic::Messages => MESSAGES_SECONDS.observe(took.as_secs_f64()),
+        other => PUBLISH_SECONDS.with_label_values(&[other.to_string()]).observe(took.as_secs_f64()),
+    }
+}
+
+pub fn record_callback(channel: &ChannelName, event: &str) {
+    CALLBACKS.with_label_values(&[channel.as_str(), event]).inc();
+}
+
+pub fn record_replay(channel: &ChannelName) {
+    REPLAYS.with_label_values(&[channel.as_str()]).inc();
 }

@@ -97,6 +97,7 @@ impl Api {
             kind: info.channel.kind().to_owned(),
             in_flight_max: info.in_flight_max,
             attempts_max: info.attempts_max,
+            highest_status: Some(info.channel.highest_status()),
             waiting: timeout(self.options.append_timeout, self.waiting(info)).await.ok().flatten(),
         }
     }
@@ -123,7 +124,7 @@ impl Api {
         }
     }
 
-    async fn ask_status<T>(&self, call: impl Future<Output = Result<T, status::Error>>) -> Result<T, Error> {
+    pub(crate) async fn ask_status<T>(&self, call: impl Future<Output = Result<T, status::Error>>) -> Result<T, Error> {
         let away = |cause: String| Error::new(Code::StatusUnavailable, "the status store is away").because(cause);
         match timeout(self.options.status_timeout, call).await {
             Ok(Ok(found)) => Ok(found),
@@ -136,7 +137,7 @@ impl Api {
 }
 
 /// `{id}` of the path, decoded.
-async fn path_id<T>(request: &HttpRequest) -> Result<T, Error>
+pub(crate) async fn path_id<T>(request: &HttpRequest) -> Result<T, Error>
 where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {

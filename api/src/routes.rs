@@ -18,6 +18,13 @@ pub fn mount(config: &mut web::ServiceConfig, api: &Arc<Api>) {
     let conversation = [read(api, Route::Conversation, Api::conversation)];
     resource(config, api, "/v1/conversations/{id}/messages", "GET, HEAD", conversation);
     resource(config, api, "/v1/channels", "GET, HEAD", [read(api, Route::Channels, Api::channels)]);
+    let dead_letters = [read(api, Route::DeadLetters, Api::dead_letters)];
+    resource(config, api, "/v1/dead-letters", "GET, HEAD", dead_letters);
+    let dead_letter = [read(api, Route::DeadLetter, Api::dead_letter)];
+    resource(config, api, "/v1/dead-letters/{id}", "GET, HEAD", dead_letter);
+    resource(config, api, "/v1/dead-letters/{id}/replay", "POST", [post(api, Route::Replay)]);
+    let callbacks = [read(api, Route::Handshake, Api::handshake), post(api, Route::Callback)];
+    resource(config, api, "/v1/callbacks/{id}", "GET, HEAD, POST", callbacks);
     resource(config, api, "/v1/cluster", "GET, HEAD", [read(api, Route::Cluster, Api::cluster)]);
     let readiness: Arc<dyn ops::Readiness> = Arc::clone(api) as _;
     ops::routes(config, &Ops { door: Arc::clone(&api.door), readiness });
@@ -42,6 +49,8 @@ fn post(api: &Arc<Api>, route: Route) -> actix_web::Route {
         async move {
             answer(&api.door, route, &request, payload, async |request_id, payload| match route {
                 Route::Batch => api.batch(&request, payload, request_id).await,
+                Route::Replay => api.replay(&request, payload).await,
+                Route::Callback => api.callback(&request, payload).await,
                 _ => api.send(&request, payload).await,
             })
             .await

@@ -56,25 +56,32 @@ async fn attempt(pending: Pending, provider: Arc<dyn Provider>, client: Rc<Clien
 }
 
 async fn call(pending: &Pending, provider: &dyn Provider, client: &Client) -> Report {
-    match provider.request(&pending.attempt.delivery, clock::now()) {
-        Ok(request) => provider.report(&client.call(request).await, clock::now()),
-        Err(unfit) => refused(unfit),
+    let delivery = &pending.attempt.delivery;
+    let request = match provider.request(delivery, clock::now()) {
+        Ok(request) => request,
+        Err(unfit) => return refused(unfit),
+    };
+    let deadline = client.deadline();
+    let mut answer = client.call_until(request, deadline).await;
+    if let Some(request) = provider.moved(delivery, &answer, clock::now()) {
+        answer = client.call_until(request, deadline).await;
     }
+    provider.report(&answer, clock::now())
 }
 
 fn panicked() -> Report {
     let detail = Some("the connector panicked; see its log".to_owned());
-    Report { outcome: Outcome::Ambiguous, code: Some("panic".to_owned()), detail }
+    Report::new(Outcome::Ambiguous, Some("panic".to_owned()), detail)
 }
 
 /// Accepted under an earlier configuration, and now against the channel's rules.
 fn refused(unfit: Unfit) -> Report {
-    Report { outcome: Outcome::MessageRejected, code: Some("unfit".to_owned()), detail: Some(unfit.detail) }
+    Report::new(Outcome::MessageRejected, Some("unfit".to_owned()), Some(unfit.detail))
 }
 
 #[cfg(test)]
 mod tests {
-    use chat4all_channels::{Answer, Request};
+    use chat4all_channels::{Answer, Outgoing, Request};
     use chat4all_engine::Attempt;
     use chat4all_proto::envelope::{OutcomeKind, V1};
     use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, MessageId, Outbound, TenantId, Timestamp};
@@ -91,7 +98,7 @@ mod tests {
             "panics"
         }
 
-        fn check(&self, _: &str, _: &Content) -> Result<(), Unfit> {
+        fn check(&self, _: &Outgoing<'_>) -> Result<(), Unfit> {
             Ok(())
         }
 
@@ -125,6 +132,7 @@ mod tests {
             conversation_id: "c".parse().expect("a conversation"),
             to,
             content: Content::Text { text: "hi".into() },
+            reply_to: None,
             metadata: Default::default(),
             accepted_at: Timestamp::default(),
             expires_at: Timestamp::from_millis(u64::MAX),

@@ -1,27 +1,33 @@
-//! Tells the log of dead letters: one line a second for each partition, so that a bad day does not fill the disk.
+//! Tells the log what people should know: a few lines for each partition, so that a bad day does not fill the disk.
 
 use std::time::{Duration, Instant};
 
-use chat4all_proto::DeadLetter;
+use chat4all_proto::outcome::{Outcome, Report};
+use chat4all_proto::{ChannelName, DeadLetter};
 use chat4all_runtime::clock;
-use tracing::warn;
+use tracing::{error, warn};
 
-const INTERVAL: Duration = Duration::from_secs(1);
-
-#[derive(Default)]
 pub struct Complaints {
-    last: Option<Instant>,
-    withheld: u64,
+    dead_letters: Pace,
+    account: Pace,
+    unknown_codes: Pace,
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            dead_letters: Pace::new(Duration::from_secs(1)),
+            account: Pace::new(minute),
+            unknown_codes: Pace::new(minute),
+        }
+    }
 }
 
 impl Complaints {
     pub fn about(&mut self, letter: &DeadLetter) {
-        if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
-            self.withheld += 1;
-            return;
-        }
-        let (delivery, withheld) = (&letter.delivery, std::mem::take(&mut self.withheld));
-        self.last = Some(clock::instant());
+        let Some(withheld) = self.dead_letters.admit() else { return };
+        let delivery = &letter.delivery;
         warn!(
             message_id = %delivery.message_id,
             channel = %delivery.to.channel,
@@ -31,5 +37,46 @@ impl Complaints {
             withheld,
             "a delivery failed for good; it is in the dead letters"
         );
+    }
+
+    /// What an answer says about us rather than about one message.
+    pub fn about_answer(&mut self, channel: &ChannelName, report: &Report) {
+        let (code, detail) = (report.code.as_deref(), report.detail.as_deref());
+        if report.outcome == Outcome::AccountProblem
+            && let Some(withheld) = self.account.admit()
+        {
+            error!(
+                %channel, code, detail, withheld,
+                "the provider refuses our account: messages wait until somebody mends it (`chat4all doctor --channel {channel}`)"
+            );
+        }
+        if report.code_is_unknown
+            && let Some(withheld) = self.unknown_codes.admit()
+        {
+            warn!(%channel, code, outcome = report.outcome.kind().as_str(), withheld, "the provider answered a code that this version does not know");
+        }
+    }
+}
+
+/// One line an interval.
+struct Pace {
+    interval: Duration,
+    last: Option<Instant>,
+    withheld: u64,
+}
+
+impl Pace {
+    fn new(interval: Duration) -> Self {
+        Self { interval, last: None, withheld: 0 }
+    }
+
+    /// Whether a line may be written now: then how many were withheld since the last one.
+    fn admit(&mut self) -> Option<u64> {
+        if self.last.is_some_and(|last| last.elapsed() < self.interval) {
+            self.withheld += 1;
+            return None;
+        }
+        self.last = Some(clock::instant());
+        Some(std::mem::take(&mut self.withheld))
     }
 }

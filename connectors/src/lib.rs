@@ -37,6 +37,8 @@ pub struct Settings {
     pub http: http::Options,
     /// Most calls of the provider at a time, in this process.
     pub in_flight_max: u32,
+    /// Whether an attempt whose answer was lost is made again.
+    pub resend_ambiguous: bool,
     pub retry: retry::Policy,
     /// Of each partition in memory.
     pub limits: Limits,
@@ -78,7 +80,8 @@ pub fn start(
     let policy = Policy {
         retry: settings.retry.clone(),
         accepted: settings.provider.accepted_status(),
-        resend_ambiguous: settings.provider.dedupes(),
+        has_receipts: settings.provider.highest_status() > settings.provider.accepted_status(),
+        resend_ambiguous: settings.resend_ambiguous,
         topic: topic.to_string(),
         partition: 0,
         repeats_kept: settings.repeats_kept,

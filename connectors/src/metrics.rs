@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chat4all_engine::Command;
 use chat4all_proto::envelope::OutcomeKind;
-use chat4all_proto::{ChannelName, DeliveryStatus, StatusEvent};
+use chat4all_proto::outcome::Report;
+use chat4all_proto::{ChannelName, DeliveryStatus, Generation, StatusEvent};
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_histogram_vec,
     register_int_counter_vec, register_int_gauge_vec,
@@ -62,6 +63,14 @@ static RESENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
     .expect(ONCE)
 });
+static UNKNOWN_CODES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_unknown_codes_total",
+        "Answers whose error code this version does not know.",
+        &["channel"]
+    )
+    .expect(ONCE)
+});
 static LANES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!("chat4all_lanes", "Lanes by what their head does.", &["channel", "state"]).expect(ONCE)
 });
@@ -93,14 +102,14 @@ impl Series {
         }
     }
 
-    pub fn record_attempt(&self, outcome: OutcomeKind, took: Duration) {
+    pub fn record_attempt(&self, report: &Report, took: Duration) {
         self.request_duration.observe(took.as_secs_f64());
-        match outcome {
+        match report.outcome.kind() {
             OutcomeKind::Accepted => self.accepted.inc(),
             other => ATTEMPTS.with_label_values(&[self.channel.as_str(), other.as_str()]).inc(),
         }
-        if outcome == OutcomeKind::Ambiguous {
-            self.record_resent("ambiguous");
+        if report.code_is_unknown {
+            UNKNOWN_CODES.with_label_values(&[self.channel.as_str()]).inc();
         }
     }
 
@@ -119,12 +128,16 @@ impl Series {
             self.record_end(event);
         } else if event.status == DeliveryStatus::Retrying {
             self.retries.inc();
+            if event.attempt.as_ref().is_some_and(|attempt| attempt.outcome == OutcomeKind::Ambiguous) {
+                self.record_resent("ambiguous");
+            }
         }
     }
 
     fn record_end(&self, event: &StatusEvent) {
         DELIVERIES.with_label_values(&[self.channel.as_str(), event.status.as_str()]).inc();
-        if matches!(event.status, DeliveryStatus::Sent | DeliveryStatus::Delivered) {
+        let is_first_way = event.generation == Generation(0);
+        if is_first_way && matches!(event.status, DeliveryStatus::Sent | DeliveryStatus::Delivered) {
             self.latency.observe(event.at.saturating_since(event.accepted_at).as_secs_f64());
         }
     }

@@ -384,7 +384,8 @@ impl StreamHandler<Vec<Settled>> for PartitionLanes {
             }
             match result {
                 Some(answered) => {
-                    self.series.record_attempt(answered.report.outcome.kind(), answered.took);
+                    self.series.record_attempt(&answered.report, answered.took);
+                    self.complaints.about_answer(&self.shared.name, &answered.report);
                     let jitter = Unit::new(fastrand::f64());
                     let finished = Finished { offset, report: answered.report, took: answered.took, jitter };
                     self.feed(Event::Finished(finished), now);

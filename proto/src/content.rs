@@ -28,6 +28,14 @@ pub enum Content {
         #[serde(skip_serializing_if = "Map::is_empty")]
         variables: Map<String, Value>,
     },
+    /// Text with choices to tap: reply buttons, or a list that opens.
+    Interactive {
+        text: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        buttons: Vec<Choice>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        list: Option<List>,
+    },
     /// JSON that a webhook receives byte for byte.
     Raw {
         body: Box<RawValue>,
@@ -41,9 +49,38 @@ impl Content {
             Content::Text { .. } => "text",
             Content::Media { .. } => "media",
             Content::Template { .. } => "template",
+            Content::Interactive { .. } => "interactive",
             Content::Raw { .. } => "raw",
         }
     }
+}
+
+/// Something to tap. The provider gives `id` back when it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    pub id: String,
+    pub title: String,
+    /// Shown below the title in a list; a button has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// A menu behind one button.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// On the button that opens it.
+    pub button: String,
+    pub sections: Vec<Section>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    pub rows: Vec<Choice>,
 }
 
 impl PartialEq for Content {
@@ -82,6 +119,7 @@ enum Kind {
     Text,
     Media,
     Template,
+    Interactive,
     Raw,
 }
 
@@ -99,6 +137,8 @@ struct Flat {
     name: Option<String>,
     language: Option<String>,
     variables: Option<Map<String, Value>>,
+    buttons: Option<Vec<Choice>>,
+    list: Option<List>,
     body: Option<Box<RawValue>>,
 }
 
@@ -121,6 +161,11 @@ impl TryFrom<Flat> for Content {
                 language: need(&mut flat.language, "language", "template")?,
                 variables: flat.variables.take().unwrap_or_default(),
             },
+            Kind::Interactive => Content::Interactive {
+                text: need(&mut flat.text, "text", "interactive")?,
+                buttons: flat.buttons.take().unwrap_or_default(),
+                list: flat.list.take(),
+            },
             Kind::Raw => Content::Raw { body: need(&mut flat.body, "body", "raw")? },
         };
         let left_over = [
@@ -131,6 +176,8 @@ impl TryFrom<Flat> for Content {
             ("name", flat.name.is_some()),
             ("language", flat.language.is_some()),
             ("variables", flat.variables.is_some()),
+            ("buttons", flat.buttons.is_some()),
+            ("list", flat.list.is_some()),
             ("body", flat.body.is_some()),
         ];
         match left_over.iter().find(|(_, present)| *present) {
@@ -160,6 +207,10 @@ mod tests {
         check(r#"{"type":"text","text":"a","url":"b"}"#, Err("has no field `url`"));
         check(r#"{"type":"text","txt":"a"}"#, Err("unknown field `txt`"));
         check(r#"{"type":"fax"}"#, Err("unknown variant `fax`"));
+        let menu = r#"{"type":"interactive","text":"Which?","buttons":[{"id":"a","title":"A"}]}"#;
+        check(menu, Ok(menu));
+        check(r#"{"type":"interactive","text":"Which?","buttons":[{"id":"a"}]}"#, Err("missing field `title`"));
+        check(r#"{"type":"text","text":"a","buttons":[]}"#, Err("has no field `buttons`"));
         check(r#"["text","hi"]"#, Err("expected an object with a `type`"));
     }
 

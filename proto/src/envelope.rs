@@ -1,5 +1,6 @@
 //! What the records of each topic hold. Every envelope carries a version tag and the tenant.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -17,7 +18,7 @@ pub const EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const EXPIRY_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 
 /// The version tag `"v":1`. Another number is refused: an envelope is never half understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct V1;
 
 impl Serialize for V1 {
@@ -44,6 +45,9 @@ pub struct Message {
     pub conversation_id: ConversationId,
     pub to: Vec<Address>,
     pub content: Content,
+    /// The provider's id of the message that this one answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     pub accepted_at: Timestamp,
@@ -72,6 +76,8 @@ pub struct Outbound {
     pub conversation_id: ConversationId,
     pub to: Address,
     pub content: Content,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     pub accepted_at: Timestamp,
@@ -101,6 +107,7 @@ impl Outbound {
             provider_id: None,
             reason: None,
             retry_at: None,
+            awaits_receipt: false,
         }
     }
 }
@@ -131,6 +138,9 @@ pub struct StatusEvent {
     /// When the next attempt is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// Whether a `sent` is not the end: the provider will report more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_receipt: bool,
 }
 
 impl StatusEvent {
@@ -164,7 +174,7 @@ pub struct Attempt {
 }
 
 /// The classes of answers that all providers' answers are sorted into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeKind {
     Accepted,
@@ -200,6 +210,8 @@ pub enum Reason {
     MessageRejected,
     /// The recipient is unknown, blocked us, or is gone (HTTP 410).
     RecipientGone,
+    /// The provider took it, and reported later that it could not deliver it.
+    Undelivered,
     /// The channel is no longer configured.
     ChannelRemoved,
     /// The record could not be understood by this version.
@@ -207,14 +219,35 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Reason; 6] = [
+        Self::AttemptsExhausted,
+        Self::MessageRejected,
+        Self::RecipientGone,
+        Self::Undelivered,
+        Self::ChannelRemoved,
+        Self::Unreadable,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::MessageRejected => "message_rejected",
             Self::RecipientGone => "recipient_gone",
+            Self::Undelivered => "undelivered",
             Self::ChannelRemoved => "channel_removed",
             Self::Unreadable => "unreadable",
         }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|reason| reason.as_str()).collect();
+            format!("is not a reason; it is one of {}", known.join(", "))
+        })
     }
 }
 

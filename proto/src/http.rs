@@ -34,6 +34,9 @@ pub struct SendRequest {
     /// The client's own id, `msg_` + UUID: makes a repeat safe, as an idempotency key does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// The provider's id of the message that this one answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +63,7 @@ impl SendRequest {
             content,
             conversation_id: None,
             message_id: None,
+            reply_to: None,
             metadata: Map::new(),
             expires_in_seconds: None,
             mode: None,
@@ -182,15 +186,24 @@ pub struct Problem {
 pub struct MessageView {
     pub message_id: MessageId,
     pub conversation_id: ConversationId,
+    /// `received` for a message from the other side, which has a `from` and goes to nobody.
     pub status: MessageStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Address>,
     pub to: Vec<Address>,
     pub content: Content,
+    /// The provider's id of a received message: what `reply_to` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     #[serde(with = "rfc3339")]
     pub accepted_at: Timestamp,
-    #[serde(with = "rfc3339")]
-    pub expires_at: Timestamp,
+    /// A received message does not expire.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
+    pub expires_at: Option<Timestamp>,
     pub deliveries: Vec<DeliveryView>,
 }
 
@@ -209,7 +222,17 @@ pub struct DeliveryView {
     pub provider_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
     pub retry_at: Option<Timestamp>,
+    /// Whether a `sent` is not the end: its provider will report more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_receipt: bool,
     pub attempts: Vec<AttemptView>,
+}
+
+impl DeliveryView {
+    /// Whether nothing more is expected to happen to it.
+    pub fn has_ended(&self) -> bool {
+        self.status.is_end() && !self.awaits_receipt
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -248,6 +271,51 @@ pub struct MessagePage {
     pub next_cursor: Option<String>,
 }
 
+/// `GET /v1/dead-letters/{delivery_id}`, and an item of the listing: a delivery that failed for good.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    pub delivery_id: DeliveryId,
+    pub message_id: MessageId,
+    pub conversation_id: ConversationId,
+    pub to: Address,
+    pub reason: Reason,
+    /// The last provider code seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Calls of the provider that were made.
+    pub attempts: u32,
+    /// How often it had been replayed when it failed.
+    pub generation: Generation,
+    #[serde(with = "rfc3339")]
+    pub accepted_at: Timestamp,
+    #[serde(with = "rfc3339")]
+    pub failed_at: Timestamp,
+    /// Whether it is on its way again; such letters are in no listing.
+    pub replayed: bool,
+    pub content: Content,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+/// `GET /v1/dead-letters`, newest first. `next_cursor` is absent on the last page.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterPage {
+    pub dead_letters: Vec<DeadLetterView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// The body of the `202` to `POST /v1/dead-letters/{delivery_id}/replay`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replayed {
+    pub delivery_id: DeliveryId,
+    pub message_id: MessageId,
+    /// Of the delivery from now on. A second replay of the same dead letter has the same.
+    pub generation: Generation,
+}
+
 /// `GET /v1/channels`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChannelList {
@@ -261,6 +329,9 @@ pub struct ChannelView {
     /// Most calls of its provider at a time, in one process.
     pub in_flight_max: u32,
     pub attempts_max: u32,
+    /// The highest status that its provider reports: `sent` where it never says more than that it took a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_status: Option<DeliveryStatus>,
     /// Records on its outbound topic that are not yet finished; absent while the log cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,

@@ -119,6 +119,14 @@ impl MessageId {
     }
 }
 
+impl MessageId {
+    /// The id of a message that came from a provider, the same however often it comes.
+    pub fn of_inbound(tenant: &TenantId, channel: &ChannelName, provider_id: &str) -> Self {
+        // Tenants and channels hold no `/`, and keys of clients no control character.
+        Self(Uuid::new_v5(&NAMESPACE, format!("{tenant}/{channel}/\0{provider_id}").as_bytes()))
+    }
+}
+
 impl DeliveryId {
     pub fn of(message: MessageId, address: &crate::Address) -> Self {
         Self(Uuid::new_v5(&message.as_uuid(), address.to_string().as_bytes()))
@@ -202,6 +210,11 @@ impl ConversationId {
     /// The conversation of a message whose sender named none: its own.
     pub fn of(message: MessageId) -> Self {
         Self(format!("conv_{}", message.as_uuid().as_hyphenated()).into())
+    }
+
+    /// The conversation of messages from `address` that answer none of ours: named by the address.
+    pub fn of_sender(address: &crate::Address, message: MessageId) -> Self {
+        address.to_string().parse().unwrap_or_else(|_| Self::of(message))
     }
 }
 

@@ -11,8 +11,9 @@ pub enum Outcome {
     Accepted { provider_id: Option<String> },
     /// Told to slow down; nothing was sent. Not counted as an attempt.
     Throttled { after: Option<Duration> },
-    /// May go better later: a 5xx, no connection.
-    Transient { after: Option<Duration> },
+    /// May go better later: a 5xx, no connection. Where the provider is known to seldom change its mind, `attempts_max`
+    /// bounds the attempts below what the channel allows.
+    Transient { after: Option<Duration>, attempts_max: Option<u32> },
     /// The request left us and the answer was lost: it may have been taken.
     Ambiguous,
     /// This recipient will never be reached.
@@ -24,6 +25,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Transient without more to say.
+    pub const TRANSIENT: Outcome = Outcome::Transient { after: None, attempts_max: None };
+
     pub const fn kind(&self) -> OutcomeKind {
         match self {
             Outcome::Accepted { .. } => OutcomeKind::Accepted,
@@ -45,4 +49,13 @@ pub struct Report {
     pub code: Option<String>,
     /// Our own words, free of secrets and of the provider's text. None for a plain success.
     pub detail: Option<String>,
+    /// Whether the provider gave a code that its table does not have: counted, so that new codes are noticed.
+    pub code_is_unknown: bool,
+}
+
+impl Report {
+    /// A report on what no table of codes has a say in.
+    pub fn new(outcome: Outcome, code: Option<String>, detail: Option<String>) -> Self {
+        Self { outcome, code, detail, code_is_unknown: false }
+    }
 }

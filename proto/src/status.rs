@@ -126,21 +126,24 @@ pub enum MessageStatus {
     Read,
     /// All deliveries have ended, not all alike.
     Partial,
+    /// It came from the other side.
+    Received,
 }
 
 impl MessageStatus {
-    /// Sums up the deliveries of a message with `addresses` addresses: the lowest status while one is on its way, then
-    /// the common end or `Partial`. A delivery nobody has reported yet counts as queued once another one is known.
-    pub fn of(deliveries: impl IntoIterator<Item = DeliveryStatus>, addresses: usize) -> Self {
+    /// Sums up the deliveries of a message with `addresses` addresses, each with whether it has ended: the lowest status
+    /// while one is on its way, then the common end or `Partial`. A delivery nobody has reported yet counts as queued once
+    /// another one is known.
+    pub fn of(deliveries: impl IntoIterator<Item = (DeliveryStatus, bool)>, addresses: usize) -> Self {
         let mut known = 0;
         let mut lowest: Option<DeliveryStatus> = None;
         let mut lowest_moving: Option<DeliveryStatus> = None;
         let mut alike = true;
-        for status in deliveries {
+        for (status, has_ended) in deliveries {
             known += 1;
             alike &= lowest.is_none_or(|other| other == status);
             lowest = Some(lowest.map_or(status, |other| other.min(status)));
-            if !status.is_end() {
+            if !has_ended {
                 lowest_moving = Some(lowest_moving.map_or(status, |other| other.min(status)));
             }
         }
@@ -201,7 +204,8 @@ mod tests {
     #[test]
     fn a_message_sums_up_its_deliveries() {
         let check = |deliveries: &[DeliveryStatus], addresses, expected| {
-            assert_eq!(MessageStatus::of(deliveries.iter().copied(), addresses), expected, "{deliveries:?}");
+            let deliveries = deliveries.iter().map(|status| (*status, status.is_end()));
+            assert_eq!(MessageStatus::of(deliveries.clone(), addresses), expected, "{deliveries:?}");
         };
         check(&[], 2, MessageStatus::Accepted);
         check(&[Delivered], 2, MessageStatus::Queued);
@@ -209,6 +213,9 @@ mod tests {
         check(&[Failed, Queued, Retrying], 3, MessageStatus::Queued);
         check(&[Delivered, Delivered], 2, MessageStatus::Delivered);
         check(&[Delivered, Failed], 2, MessageStatus::Partial);
+        check(&[Delivered, Sent], 2, MessageStatus::Partial);
+        let awaits_receipt = [(Delivered, true), (Sent, false)];
+        assert_eq!(MessageStatus::of(awaits_receipt, 2), MessageStatus::Sent, "until its provider says more");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Topic {
     StatusUpdates,
     /// Deliveries that failed for good. Key: tenant and conversation.
     DeadLetters,
+    /// Messages that came from the channels' side. Key: tenant and conversation.
+    Inbound,
     /// Operators' settings: keyed latest values, one partition, read whole by every process.
     Control,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Topic {
             Topic::Outbound(channel) => write!(f, "{channel}-outbound"),
             Topic::StatusUpdates => f.write_str("status-updates"),
             Topic::DeadLetters => f.write_str("dead-letters"),
+            Topic::Inbound => f.write_str("inbound"),
             Topic::Control => f.write_str("control"),
         }
     }
@@ -61,6 +64,12 @@ impl Key {
     /// A tenant id holds no `/`, so no two pairs share a key.
     pub fn of(tenant: &TenantId, conversation: &ConversationId) -> Self {
         Self(format!("{tenant}/{conversation}"))
+    }
+
+    /// Keeps the receipts for one message of a provider together. A channel's name holds no `/`, and no tenant's key has
+    /// two of them before the conversation.
+    pub fn of_receipt(channel: &ChannelName, provider_id: &str) -> Self {
+        Self(format!("//{channel}/{provider_id}"))
     }
 
     /// A key of a keyed latest-value topic, or one read from the log.

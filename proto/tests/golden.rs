@@ -11,16 +11,18 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chat4all_proto::content::{Choice, List, Section};
 use chat4all_proto::envelope::{Attempt, OutcomeKind, Reason, Source, V1};
 use chat4all_proto::http::{
     Accepted, AttemptView, BatchRequest, BatchResponse, BatchResult, ChannelList, ChannelView, ClusterView,
-    DeliveryView, GroupView, MessagePage, MessageView, Part, PartitionView, Problem, ProcessView, Readiness,
-    SendRequest,
+    DeadLetterPage, DeadLetterView, DeliveryView, GroupView, MessagePage, MessageView, Part, PartitionView, Problem,
+    ProcessView, Readiness, Replayed, SendRequest,
 };
 use chat4all_proto::progress::FinishedSet;
+use chat4all_proto::receipt::Failure;
 use chat4all_proto::{
-    Address, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Message, MessageId,
-    MessageStatus, Outbound, StatusEvent, TenantId, Timestamp,
+    Address, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId,
+    MessageStatus, Outbound, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -46,10 +48,21 @@ fn golden_files() -> Vec<&'static str> {
         check("message-template", &message(template())),
         check("message-raw", &message(raw())),
         check("message-replay", &Message { generation: Generation(2), ..message(text()) }),
+        check("message-buttons", &message(interactive(vec![choice(None)], None))),
+        check("message-list", &message(menu())),
+        check("message-reply", &Message { reply_to: Some("wamid.HBgL".into()), ..message(text()) }),
         check("outbound", &outbound()),
+        check("outbound-reply", &Outbound { reply_to: Some("wamid.HBgL".into()), ..outbound() }),
         check("status-event", &outbound().event(DeliveryStatus::Queued, at(5))),
         check("status-event-full", &full_event()),
+        check(
+            "status-event-sent",
+            &StatusEvent { awaits_receipt: true, ..outbound().event(DeliveryStatus::Sent, at(9)) },
+        ),
         check("dead-letter", &dead_letter()),
+        check("receipt", &receipt()),
+        check("receipt-failed", &failed_receipt()),
+        check("inbound", &inbound()),
         check_text("send-request", &send_request()),
         check_text("send-request-full", &full_send_request()),
         check("accepted", &accepted()),
@@ -59,7 +72,12 @@ fn golden_files() -> Vec<&'static str> {
         check("message-view", &message_view()),
         check("message-view-accepted", &bare_message_view()),
         check("message-page", &MessagePage { messages: vec![bare_message_view()], next_cursor: Some("AAAB".into()) }),
+        check("message-view-received", &received_view()),
+        check("dead-letter-view", &dead_letter_view()),
+        check("dead-letter-page", &dead_letter_page()),
+        check("replayed", &replayed()),
         check("channel-list", &channel_list()),
+        check("channel-list-receipts", &channel_list_with_receipts()),
         check("readiness", &readiness()),
         check("cluster-view", &cluster_view()),
     ]
@@ -116,6 +134,17 @@ fn another_version_is_refused_whatever_else_is_in_the_record() {
     check::<Outbound>("outbound");
     check::<StatusEvent>("status-event-full");
     check::<DeadLetter>("dead-letter");
+    check::<Receipt>("receipt");
+    check::<Inbound>("inbound");
+}
+
+#[test]
+fn a_status_update_is_an_event_or_a_receipt() {
+    let read = |name: &str| StatusUpdate::read(golden(name).as_bytes());
+    assert_eq!(read("status-event-full").unwrap(), StatusUpdate::Event(Box::new(full_event())));
+    assert_eq!(read("receipt-failed").unwrap(), StatusUpdate::Receipt(failed_receipt()));
+    let error = read("message-text").unwrap_err().to_string();
+    assert!(error.contains("missing field"), "{error}");
 }
 
 #[test]
@@ -150,6 +179,8 @@ fn derived_ids_keys_and_commit_metadata_never_change() {
     assert_eq!(DeliveryId::of(message_id(), &addresses()[0]).to_string(), "dlv_b4f914dc-5413-580c-8060-e2f14684363e");
     assert_eq!(ConversationId::of(message_id()).as_str(), "conv_019a6b1e-5c7b-7d3a-9f00-0123456789ab");
     assert_eq!(message(text()).key().as_str(), "default/order-42");
+    assert_eq!(receipt().key().as_str(), "//whatsapp/wamid.HBgL");
+    assert_eq!(inbound().message_id.to_string(), "msg_71fe3611-7806-5e05-b322-e7d95ad58efa");
     assert_eq!(FinishedSet::from_offsets([105, 101]).encode(100), "1:Ig");
 }
 
@@ -166,10 +197,11 @@ proptest! {
 
 fn events() -> impl Strategy<Value = StatusEvent> {
     let status = prop::sample::select(DeliveryStatus::ALL.as_slice());
-    let reason = prop::option::of(prop::sample::select(REASONS.as_slice()));
+    let reason = prop::option::of(prop::sample::select(Reason::ALL.as_slice()));
     let times = any::<[u64; 3]>();
     let names = ("[a-z0-9_-]{1,20}", "[^\\p{Cc}]{1,60}", "[a-z0-9][a-z0-9_-]{0,20}", "[!-~é🚚]{1,40}");
-    let options = (prop::option::of(attempts()), prop::option::of(".*"), reason, prop::option::of(any::<u64>()));
+    let options =
+        (prop::option::of(attempts()), prop::option::of(".*"), reason, prop::option::of(any::<u64>()), any::<bool>());
     (names, 1u128.., 1u128.., any::<u32>(), status, times, options).prop_map(
         |(
             (tenant, conversation, channel, target),
@@ -180,7 +212,7 @@ fn events() -> impl Strategy<Value = StatusEvent> {
             [at, accepted, expires],
             options,
         )| {
-            let (attempt, provider_id, reason, retry_at) = options;
+            let (attempt, provider_id, reason, retry_at, awaits_receipt) = options;
             StatusEvent {
                 v: V1,
                 tenant: tenant.parse().unwrap(),
@@ -197,6 +229,7 @@ fn events() -> impl Strategy<Value = StatusEvent> {
                 provider_id,
                 reason,
                 retry_at: retry_at.map(Timestamp::from_millis),
+                awaits_receipt,
             }
         },
     )
@@ -219,25 +252,19 @@ fn attempts() -> impl Strategy<Value = Attempt> {
 
 #[test]
 fn the_words_of_reasons_and_outcomes_are_those_on_the_wire() {
-    for reason in REASONS {
+    for reason in Reason::ALL {
+        assert_eq!(reason.as_str().parse(), Ok(reason));
         assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
     }
     for outcome in OUTCOMES {
         assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
     }
-    let words = REASONS.map(Reason::as_str).join(" ") + " / " + &OUTCOMES.map(OutcomeKind::as_str).join(" ");
-    let on_the_wire = "attempts_exhausted message_rejected recipient_gone channel_removed unreadable / accepted \
+    let words = Reason::ALL.map(Reason::as_str).join(" ") + " / " + &OUTCOMES.map(OutcomeKind::as_str).join(" ");
+    let on_the_wire = "attempts_exhausted message_rejected recipient_gone undelivered channel_removed unreadable / accepted \
                        throttled transient ambiguous recipient_gone message_rejected account_problem";
     assert_eq!(words, on_the_wire);
 }
 
-const REASONS: [Reason; 5] = [
-    Reason::AttemptsExhausted,
-    Reason::MessageRejected,
-    Reason::RecipientGone,
-    Reason::ChannelRemoved,
-    Reason::Unreadable,
-];
 const OUTCOMES: [OutcomeKind; 7] = [
     OutcomeKind::Accepted,
     OutcomeKind::Throttled,
@@ -303,6 +330,7 @@ fn message(content: Content) -> Message {
         conversation_id: conversation_id(),
         to: addresses(),
         content,
+        reply_to: None,
         metadata,
         accepted_at: at(0),
         expires_at: at(86_400_000),
@@ -323,6 +351,7 @@ fn outbound() -> Outbound {
         conversation_id: message.conversation_id,
         to,
         content: message.content,
+        reply_to: message.reply_to,
         metadata: message.metadata,
         accepted_at: message.accepted_at,
         expires_at: message.expires_at,
@@ -422,11 +451,14 @@ fn bare_message_view() -> MessageView {
         message_id: message.message_id,
         conversation_id: message.conversation_id,
         status: MessageStatus::Accepted,
+        from: None,
         to: message.to,
         content: message.content,
+        provider_id: None,
+        reply_to: None,
         metadata: Map::new(),
         accepted_at: message.accepted_at,
-        expires_at: message.expires_at,
+        expires_at: Some(message.expires_at),
         deliveries: Vec::new(),
     }
 }
@@ -442,6 +474,7 @@ fn message_view() -> MessageView {
         reason: None,
         provider_id: None,
         retry_at: None,
+        awaits_receipt: false,
         attempts: Vec::new(),
     };
     let failed = DeliveryView {
@@ -465,10 +498,115 @@ fn channel_list() -> ChannelList {
         kind: "webhook".into(),
         in_flight_max: 64,
         attempts_max: 5,
+        highest_status: None,
         waiting: Some(12),
     };
     let unknown = ChannelView { name: "sms-br".parse().unwrap(), waiting: None, ..webhook.clone() };
     ChannelList { channels: vec![webhook, unknown] }
+}
+
+fn channel_list_with_receipts() -> ChannelList {
+    let mut list = channel_list();
+    list.channels[0].highest_status = Some(DeliveryStatus::Read);
+    list
+}
+
+fn interactive(buttons: Vec<Choice>, list: Option<List>) -> Content {
+    Content::Interactive { text: "Which day?".into(), buttons, list }
+}
+
+fn choice(description: Option<&str>) -> Choice {
+    Choice { id: "mon".into(), title: "Monday".into(), description: description.map(str::to_owned) }
+}
+
+fn menu() -> Content {
+    let rows = vec![choice(Some("9 to 12")), choice(None)];
+    let sections = vec![Section { title: Some("This week".into()), rows }, Section { title: None, rows: vec![] }];
+    interactive(Vec::new(), Some(List { button: "Days".into(), sections }))
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        v: V1,
+        channel: "whatsapp".parse().unwrap(),
+        provider_id: "wamid.HBgL".into(),
+        delivery_id: None,
+        status: DeliveryStatus::Delivered,
+        at: at(900),
+        failure: None,
+    }
+}
+
+fn failed_receipt() -> Receipt {
+    let failure = Failure { outcome: OutcomeKind::RecipientGone, code: Some("131026".into()) };
+    Receipt {
+        delivery_id: Some(outbound().delivery_id),
+        status: DeliveryStatus::Failed,
+        failure: Some(failure),
+        ..receipt()
+    }
+}
+
+fn inbound() -> Inbound {
+    let tenant = TenantId::default();
+    let channel = "whatsapp".parse().unwrap();
+    Inbound {
+        v: V1,
+        message_id: MessageId::of_inbound(&tenant, &channel, "wamid.HBgM"),
+        tenant,
+        conversation_id: conversation_id(),
+        from: addresses()[1].clone(),
+        provider_id: "wamid.HBgM".into(),
+        reply_to: Some("wamid.HBgL".into()),
+        content: text(),
+        sent_at: at(60_000),
+        received_at: at(60_250),
+    }
+}
+
+fn received_view() -> MessageView {
+    let inbound = inbound();
+    MessageView {
+        message_id: inbound.message_id,
+        status: MessageStatus::Received,
+        from: Some(inbound.from),
+        to: Vec::new(),
+        provider_id: Some(inbound.provider_id),
+        reply_to: inbound.reply_to,
+        accepted_at: inbound.received_at,
+        expires_at: None,
+        ..bare_message_view()
+    }
+}
+
+fn dead_letter_view() -> DeadLetterView {
+    let letter = dead_letter();
+    DeadLetterView {
+        delivery_id: letter.delivery.delivery_id,
+        message_id: letter.delivery.message_id,
+        conversation_id: letter.delivery.conversation_id,
+        to: letter.delivery.to,
+        reason: letter.reason,
+        code: letter.code,
+        attempts: letter.attempts,
+        generation: Generation(0),
+        accepted_at: letter.delivery.accepted_at,
+        failed_at: letter.failed_at,
+        replayed: false,
+        content: letter.delivery.content,
+        reply_to: None,
+        metadata: letter.delivery.metadata,
+    }
+}
+
+fn dead_letter_page() -> DeadLetterPage {
+    let bare = DeadLetterView { code: None, metadata: Map::new(), replayed: true, ..dead_letter_view() };
+    DeadLetterPage { dead_letters: vec![bare], next_cursor: Some("AAAB".into()) }
+}
+
+fn replayed() -> Replayed {
+    let delivery = outbound();
+    Replayed { delivery_id: delivery.delivery_id, message_id: delivery.message_id, generation: Generation(1) }
 }
 
 fn readiness() -> Readiness {

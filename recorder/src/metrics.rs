@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntGauge, register_histogram, register_int_gauge};
+use chat4all_proto::DeliveryStatus;
+use prometheus::{
+    Histogram, IntCounterVec, IntGauge, register_histogram, register_int_counter_vec, register_int_gauge,
+};
 
 static WRITE_DURATION: LazyLock<Histogram> = LazyLock::new(|| {
     register_histogram!("chat4all_status_write_duration_seconds", "How long the status store took for a batch.")
@@ -12,6 +15,14 @@ static WRITE_DURATION: LazyLock<Histogram> = LazyLock::new(|| {
 static PENDING: LazyLock<IntGauge> = LazyLock::new(|| {
     register_int_gauge!("chat4all_status_pending", "Writes handed to the status store and not yet acknowledged.")
         .expect("the name is registered once")
+});
+static RECEIPTS_JOINED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_receipts_joined_total",
+        "Statuses told because a provider's receipt and the delivery it is about came together.",
+        &["status"]
+    )
+    .expect("the name is registered once")
 });
 
 /// Counts writes as pending until it is dropped.
@@ -33,4 +44,8 @@ impl Drop for Pending {
 
 pub(crate) fn record_write(took: Duration) {
     WRITE_DURATION.observe(took.as_secs_f64());
+}
+
+pub(crate) fn record_joined(status: DeliveryStatus) {
+    RECEIPTS_JOINED.with_label_values(&[status.as_str()]).inc();
 }

@@ -8,9 +8,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::fault::Misdeed;
+use crate::answer::Answer;
+use crate::misdeed::Misdeed;
 use crate::routes::{Reaction, State, Subject};
-use crate::wire::{Answer, ReadError, Reader};
+use crate::wire::{ReadError, Reader};
 
 const DRIP_EVERY: Duration = Duration::from_secs(1);
 /// Room that endless things are written in at a time.
@@ -52,6 +53,18 @@ impl Connection {
             Subject::Delivery { name, fault } => {
                 let request = self.reader.body(head).await?;
                 self.with_state(|state| state.deliver(&name, fault, &request))
+            }
+            Subject::Call(call) => {
+                let request = self.reader.body(head).await?;
+                self.with_state(|state| state.call(&call, &request, Instant::now()))
+            }
+            Subject::Inbound => {
+                let request = self.reader.body(head).await?;
+                match self.with_state(|state| state.inbound(&request, Instant::now())) {
+                    Ok(pending) => pending.answer().await,
+                    Err(answer) => answer,
+                }
+                .into()
             }
             Subject::Control => {
                 let request = self.reader.body(head).await?;

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::misdeed::Misdeed;
+
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Something to do to a delivery instead of answering 200.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fault {
     pub status: Option<u16>,
+    /// Meta's error code and subcode that go with the status, on the paths that have such.
+    pub code: Option<u32>,
+    pub subcode: Option<u32>,
     pub retry_after: Option<Duration>,
     /// Waited before anything else.
     pub latency: Option<Duration>,
@@ -21,54 +26,11 @@ pub struct Fault {
     pub outage_for: Option<Duration>,
 }
 
-/// Breaking HTTP rather than answering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misdeed {
-    /// Never answers.
-    Hang,
-    /// Resets the connection when the head was read; keeps nothing.
-    ResetBeforeReading,
-    /// Reads and keeps the request, then resets.
-    ResetAfterReading,
-    /// Promises more body than it sends.
-    Truncate,
-    /// Answers with bytes that are not HTTP.
-    Garbage,
-    EndlessHead,
-    EndlessBody,
-    /// A byte a second, from the first of the head.
-    Drip,
-}
-
 /// Why a text is not a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
     pub field: String,
     pub detail: String,
-}
-
-impl Misdeed {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hang => "hang",
-            Self::ResetBeforeReading => "reset_before_reading",
-            Self::ResetAfterReading => "reset_after_reading",
-            Self::Truncate => "truncate",
-            Self::Garbage => "garbage",
-            Self::EndlessHead => "endless_head",
-            Self::EndlessBody => "endless_body",
-            Self::Drip => "drip",
-        }
-    }
-
-    /// Whether the client gets a whole head and thus a status.
-    pub fn shows_status(self) -> bool {
-        match self {
-            Self::Truncate | Self::EndlessBody => true,
-            Self::Hang | Self::ResetBeforeReading | Self::ResetAfterReading => false,
-            Self::Garbage | Self::EndlessHead | Self::Drip => false,
-        }
-    }
 }
 
 impl Fault {
@@ -97,7 +59,10 @@ impl Fault {
                 "false" => Value::Bool(false),
                 text => text.parse::<u64>().map_or_else(|_| Value::String(text.to_owned()), Value::from),
             };
-            fault.set(name, &value)?;
+            // In a target these two are likely to be the target's own, and no inbox has a use for them.
+            if !matches!(name, "code" | "subcode") {
+                fault.set(name, &value)?;
+            }
         }
         fault.complete()
     }
@@ -106,6 +71,8 @@ impl Fault {
     fn set(&mut self, name: &str, value: &Value) -> Result<bool, Invalid> {
         match name {
             "status" => self.status = Some(number(name, value, 200, 599)? as u16),
+            "code" => self.code = Some(number(name, value, 0, u64::from(u32::MAX))? as u32),
+            "subcode" => self.subcode = Some(number(name, value, 0, u64::from(u32::MAX))? as u32),
             "times" => self.times = Some(number(name, value, 1, u64::from(u32::MAX))? as u32),
             "retry_after" => self.retry_after = Some(duration(name, value)?),
             "latency" => self.latency = Some(duration(name, value)?),
@@ -145,6 +112,12 @@ impl Fault {
         if self.retry_after.is_some() && self.status.is_none() {
             return Err(invalid("retry_after", "needs a `status` to go with, as 429 or 503".into()));
         }
+        if self.code.is_some() && self.status.is_none() {
+            return Err(invalid("code", "needs a `status` to go with, as 400".into()));
+        }
+        if self.subcode.is_some() && self.code.is_none() {
+            return Err(invalid("subcode", "needs a `code` to go with".into()));
+        }
         if self.status.is_some()
             && let Some(misdeed) = self.misdeed.filter(|misdeed| !misdeed.shows_status())
         {
@@ -163,25 +136,22 @@ impl Fault {
         }
     }
 
+    /// For the header `Retry-After`: rounded up.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|wait| wait.as_millis().div_ceil(1_000) as u64)
+    }
+
     /// As `from_json` reads it.
     pub fn to_json(&self) -> Map<String, Value> {
         let text = |duration: Duration| Value::from(humantime::format_duration(duration).to_string());
-        let misdeed = self.misdeed.map(|misdeed| match misdeed {
-            Misdeed::Hang => ("hang", Value::from(true)),
-            Misdeed::Truncate => ("truncate", Value::from(true)),
-            Misdeed::Garbage => ("garbage", Value::from(true)),
-            Misdeed::ResetBeforeReading => ("reset", Value::from("before_reading")),
-            Misdeed::ResetAfterReading => ("reset", Value::from("after_reading")),
-            Misdeed::EndlessHead => ("endless", Value::from("head")),
-            Misdeed::EndlessBody => ("endless", Value::from("body")),
-            Misdeed::Drip => ("endless", Value::from("drip")),
-        });
         [
             self.status.map(|status| ("status", Value::from(status))),
+            self.code.map(|code| ("code", Value::from(code))),
+            self.subcode.map(|subcode| ("subcode", Value::from(subcode))),
             self.times.map(|times| ("times", Value::from(times))),
             self.retry_after.map(|wait| ("retry_after", text(wait))),
             self.latency.map(|wait| ("latency", text(wait))),
-            misdeed,
+            self.misdeed.map(Misdeed::field),
             self.outage_for.map(|wait| ("outage_for", text(wait))),
         ]
         .into_iter()
@@ -191,8 +161,7 @@ impl Fault {
     }
 }
 
-const FIELDS: &str =
-    "`status`, `times`, `retry_after`, `latency`, `hang`, `reset`, `truncate`, `garbage`, `endless`, `outage_for`";
+const FIELDS: &str = "`status`, `code`, `subcode`, `times`, `retry_after`, `latency`, `hang`, `reset`, `truncate`, `garbage`, `endless`, `outage_for`";
 
 fn invalid(field: &str, detail: String) -> Invalid {
     Invalid { field: field.to_owned(), detail: format!("`{field}` {detail}") }
@@ -231,6 +200,7 @@ mod tests {
     fn a_fault_prints_as_it_is_written() {
         check(r#"{"status":500,"times":3}"#, Ok(r#"{"status":500,"times":3}"#));
         check(r#"{"status":429,"retry_after":"2s"}"#, Ok(r#"{"retry_after":"2s","status":429}"#));
+        check(r#"{"status":400,"code":100,"subcode":33}"#, Ok(r#"{"code":100,"status":400,"subcode":33}"#));
         check(r#"{"latency":"100ms"}"#, Ok(r#"{"latency":"100ms"}"#));
         check(r#"{"hang":true,"truncate":false}"#, Ok(r#"{"hang":true}"#));
         check(r#"{"reset":"after_reading"}"#, Ok(r#"{"reset":"after_reading"}"#));
@@ -252,6 +222,9 @@ mod tests {
         check(r#"{"latency":5}"#, Err(("latency", "duration")));
         check(r#"{"latency":"25h"}"#, Err(("latency", "24h")));
         check(r#"{"retry_after":"2s"}"#, Err(("retry_after", "`status`")));
+        check(r#"{"code":100}"#, Err(("code", "`status`")));
+        check(r#"{"status":400,"code":-1}"#, Err(("code", "whole number")));
+        check(r#"{"status":400,"subcode":33}"#, Err(("subcode", "`code`")));
         check(r#"{"hang":1}"#, Err(("hang", "`true`")));
         check(r#"{"reset":true}"#, Err(("reset", "`before_reading`")));
         check(r#"{"endless":"tail"}"#, Err(("endless", "`drip`")));
@@ -266,6 +239,7 @@ mod tests {
         assert_eq!(Fault::from_query("key=1&hang"), Ok(fault(r#"{"hang":true}"#)));
         assert_eq!(Fault::from_query("endless=body"), Ok(fault(r#"{"endless":"body"}"#)));
         assert_eq!(Fault::from_query("key=1"), Ok(None));
+        assert_eq!(Fault::from_query("code=abc&subcode=1"), Ok(None));
         assert_eq!(Fault::from_query(""), Ok(None));
         assert_eq!(Fault::from_query("status=often").unwrap_err().field, "status");
     }

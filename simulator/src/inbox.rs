@@ -25,7 +25,7 @@ pub struct Delivery {
     /// `None` when the sender got no status.
     pub status: Option<u16>,
     pub fault: Option<&'static str>,
-    /// Head and body.
+    /// Head and body, without credentials.
     pub raw: Box<[u8]>,
     pub body: Range<usize>,
 }
@@ -52,6 +52,9 @@ pub struct Inboxes {
 #[derive(Debug, Serialize)]
 struct View<'a> {
     received_at: String,
+    /// Only of calls to a provider's paths: inboxes have theirs in the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
@@ -164,10 +167,11 @@ fn size(delivery: &Delivery) -> usize {
 }
 
 fn view(delivery: &Delivery) -> View<'_> {
-    let headers = wire::headers_of(&delivery.raw[..delivery.body.start]);
+    let (path, headers) = wire::head_of(&delivery.raw[..delivery.body.start]);
     let body = &delivery.raw[delivery.body.clone()];
     View {
         received_at: delivery.received_at.to_string(),
+        path: (!path.starts_with("/inbox/")).then_some(path),
         status: delivery.status,
         fault: delivery.fault,
         webhook_id: headers.iter().find(|(name, _)| name == "webhook-id").map(|(_, value)| value.clone()),

@@ -1,11 +1,13 @@
-//! As much of HTTP/1.1 as a receiver needs: reads a request with a `content-length`, writes an answer. `connection` calls it.
+//! As much of HTTP/1.1 as a receiver needs: reads requests with a `content-length`. `connection` calls it.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::Range;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::answer::Answer;
 
 /// Longest request line and headers.
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
@@ -13,6 +15,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1_024;
 const BODY_BYTES_MAX: usize = 1_024 * 1_024;
 const HEADERS_MAX: usize = 96;
 const READ_BYTES: usize = 8 * 1_024;
+/// Shown in place of a credential.
+const HIDDEN: &str = "(hidden)";
 
 /// Why no request could be read.
 #[derive(Debug)]
@@ -29,13 +33,13 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// What is known before the body is read.
-#[derive(Debug)]
+/// What is known before the body is read. Has no `Debug`: it may hold credentials.
 pub struct Head {
     pub method: String,
     pub path: String,
     /// Without the `?`.
     pub query: Option<String>,
+    pub authorization: Option<String>,
     /// The client closes after this request.
     pub last: bool,
     head_bytes: usize,
@@ -44,7 +48,6 @@ pub struct Head {
 }
 
 /// A request as it was sent.
-#[derive(Debug)]
 pub struct Request {
     pub head: Head,
     bytes: BytesMut,
@@ -55,9 +58,22 @@ impl Request {
         &self.bytes[self.head.head_bytes..]
     }
 
-    /// Head and body as they came, and where the body is in them.
-    pub fn raw(&self) -> (&[u8], Range<usize>) {
-        (&self.bytes, self.head.head_bytes..self.bytes.len())
+    /// Head and body as they may be kept, and where the body is in them: as they came, but for the header `Authorization`
+    /// and, if `path` is given, the target in the first line.
+    pub fn to_keep(&self, path: Option<&str>) -> (Box<[u8]>, Range<usize>) {
+        if path.is_none() && self.head.authorization.is_none() {
+            return (self.bytes[..].into(), self.head.head_bytes..self.bytes.len());
+        }
+        let mut kept = format!("{} {} HTTP/1.1\r\n", self.head.method, path.unwrap_or(&self.head.path));
+        for (name, value) in head_of(&self.bytes).1 {
+            let value = if name == "authorization" { HIDDEN } else { &value };
+            kept.extend([&name, ": ", value, "\r\n"]);
+        }
+        kept.push_str("\r\n");
+        let head_bytes = kept.len();
+        let kept: Box<[u8]> = [kept.as_bytes(), self.body()].concat().into();
+        let body = head_bytes..kept.len();
+        (kept, body)
     }
 }
 
@@ -134,6 +150,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Answer> {
         method: method.to_owned(),
         path: path.to_owned(),
         query,
+        authorization: None,
         last: request.version == Some(0),
         head_bytes,
         body_bytes: 0,
@@ -146,6 +163,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Answer> {
             return Err(Answer::problem(411, "length_required", None, "send the body with `content-length`"));
         } else if header.name.eq_ignore_ascii_case("connection") {
             head.last |= header.value.eq_ignore_ascii_case(b"close");
+        } else if header.name.eq_ignore_ascii_case("authorization") {
+            head.authorization = Some(String::from_utf8_lossy(header.value).into_owned());
         } else if header.name.eq_ignore_ascii_case("expect") {
             head.expects_continue = header.value.eq_ignore_ascii_case(b"100-continue");
         }
@@ -160,93 +179,15 @@ fn content_length(value: &[u8]) -> Option<usize> {
     str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
-/// Headers of a head kept as it came: names in lower case, values that are not UTF-8 with replacement characters.
-pub fn headers_of(head: &[u8]) -> Vec<(String, String)> {
+/// Path and headers of a head kept as it came: names in lower case, values that are not UTF-8 with replacement characters.
+pub fn head_of(head: &[u8]) -> (String, Vec<(String, String)>) {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     if request.parse(head).is_err() {
-        return Vec::new();
+        return Default::default();
     }
+    let path = request.path.and_then(|target| target.split('?').next()).unwrap_or_default().to_owned();
     let pairs = request.headers.iter();
-    pairs.map(|header| (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned())).collect()
-}
-
-/// A whole answer.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub content_type: &'static str,
-    /// `Retry-After` in seconds.
-    pub retry_after_seconds: Option<u64>,
-    pub body: Bytes,
-}
-
-impl Answer {
-    pub fn text(status: u16, body: &'static str) -> Self {
-        let body = Bytes::from_static(body.as_bytes());
-        Self { status, content_type: "text/plain; charset=utf-8", retry_after_seconds: None, body }
-    }
-
-    pub fn json(status: u16, value: &impl serde::Serialize) -> Self {
-        let mut body = serde_json::to_vec(value).expect("the simulator's own types have text as keys");
-        // For terminals.
-        body.push(b'\n');
-        Self { status, content_type: "application/json", retry_after_seconds: None, body: body.into() }
-    }
-
-    /// RFC 9457.
-    pub fn problem(status: u16, code: &str, field: Option<&str>, detail: &str) -> Self {
-        let problem = serde_json::json!({ "status": status, "code": code, "field": field, "detail": detail });
-        Self { content_type: "application/problem+json", ..Self::json(status, &problem) }
-    }
-
-    /// As it goes over the wire. `last`: the connection closes after it.
-    pub fn to_bytes(&self, last: bool) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128 + self.body.len());
-        // Writing to a Vec cannot fail.
-        let _ = self.write(last, &mut bytes);
-        bytes
-    }
-
-    fn write(&self, last: bool, out: &mut Vec<u8>) -> io::Result<()> {
-        write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status))?;
-        if let Some(seconds) = self.retry_after_seconds {
-            write!(out, "retry-after: {seconds}\r\n")?;
-        }
-        if last {
-            out.extend_from_slice(b"connection: close\r\n");
-        }
-        // These two have no body, and 204 may not even announce one.
-        if matches!(self.status, 204 | 304) {
-            out.extend_from_slice(b"\r\n");
-            return Ok(());
-        }
-        write!(out, "content-type: {}\r\ncontent-length: {}\r\n\r\n", self.content_type, self.body.len())?;
-        out.extend_from_slice(&self.body);
-        Ok(())
-    }
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        410 => "Gone",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "As Asked For",
-    }
+    let text = |value| String::from_utf8_lossy(value).into_owned();
+    (path, pairs.map(|header| (header.name.to_ascii_lowercase(), text(header.value))).collect())
 }

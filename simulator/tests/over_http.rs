@@ -21,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let simulator = Simulator::start(Options { listen: ([127, 0, 0, 1], 0).into() }).unwrap();
+        let simulator = Simulator::start(Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() }).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).retry(reqwest::retry::never()).build().unwrap();
         Self { simulator, client }
     }
@@ -216,9 +216,9 @@ async fn requests_it_cannot_read_are_refused() {
 async fn a_taken_port_is_said_and_a_stopped_one_is_free() {
     let bench = Bench::new();
     let listen = bench.simulator.addr();
-    let error = Simulator::start(Options { listen }).err().unwrap().to_string();
+    let error = Simulator::start(Options { listen, ..Options::default() }).err().unwrap().to_string();
     assert!(error.contains(&listen.to_string()) && error.contains("the port is taken"), "{error}");
     bench.check("/inbox/ana", &[200]).await;
     bench.simulator.stop().await;
-    Simulator::start(Options { listen }).unwrap();
+    Simulator::start(Options { listen, ..Options::default() }).unwrap();
 }

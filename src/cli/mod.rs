@@ -3,6 +3,8 @@
 
 mod client;
 mod config;
+mod dead_letters;
+mod doctor;
 mod output;
 mod send;
 mod serve;
@@ -34,9 +36,12 @@ const EXAMPLES: &str = "\
 Examples:
   chat4all serve                                   everything in one process, nothing to configure
   chat4all send webhook:http://127.0.0.1:8090/inbox/ana \"Your parcel is here\" --wait
+  chat4all send whatsapp:+5562996991812 \"hi\" --wait
   chat4all show msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f
   chat4all tail --status failed                    what fails, as it fails
   chat4all status                                  every process, who works on what, what waits
+  chat4all dead-letters list                       what failed for good, to be sent again by hand
+  chat4all doctor                                  whether the providers take our credentials
   chat4all config --default > chat4all.toml        a commented configuration to start from
 
 `chat4all COMMAND --help` says more about each. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
@@ -48,6 +53,8 @@ enum Command {
     Show(show::Args),
     Tail(tail::Args),
     Status(status::Args),
+    DeadLetters(dead_letters::Args),
+    Doctor(doctor::Args),
     Config(config::Args),
     Simulate(simulate::Args),
     Bench(bench::Args),
@@ -61,6 +68,8 @@ pub async fn main() -> ExitCode {
         Command::Show(args) => show::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Config(args) => config::run(args),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Bench(args) => bench::run(args).await,

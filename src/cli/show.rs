@@ -1,5 +1,7 @@
 //! `chat4all show`
 
+use std::str::FromStr;
+
 use chat4all_proto::http::{AttemptView, DeliveryView, MessageView};
 use chat4all_proto::{Content, MessageId};
 
@@ -11,7 +13,7 @@ use super::{Failure, say};
 #[command(after_help = "Example:\n  chat4all show msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f")]
 pub struct Args {
     /// The message, as `send` and the API name it
-    #[arg(value_name = "MESSAGE_ID", value_parser = message_id)]
+    #[arg(value_name = "MESSAGE_ID", value_parser = parsed::<MessageId>)]
     id: MessageId,
     /// As the API answers it
     #[arg(long)]
@@ -20,8 +22,9 @@ pub struct Args {
     api: ApiArgs,
 }
 
-fn message_id(text: &str) -> Result<MessageId, String> {
-    text.parse().map_err(|error: chat4all_proto::ids::Invalid| error.to_string())
+/// Reads an id of the command line.
+pub(super) fn parsed<T: FromStr<Err = chat4all_proto::ids::Invalid>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
@@ -37,9 +40,15 @@ fn describe(view: &MessageView) -> String {
         format!("{}  {}", view.message_id, view.status),
         format!("  conversation  {}", view.conversation_id),
         format!("  accepted      {}", view.accepted_at),
-        format!("  expires       {}", view.expires_at),
-        format!("  content       {}", content(&view.content)),
     ];
+    let more = [
+        ("from", view.from.as_ref().map(ToString::to_string)),
+        ("provider's id", view.provider_id.clone()),
+        ("answers", view.reply_to.clone()),
+        ("expires", view.expires_at.map(|at| at.to_string())),
+        ("content", Some(content(&view.content))),
+    ];
+    lines.extend(more.iter().filter_map(|(name, value)| Some(format!("  {name:13} {}", value.as_ref()?))));
     for (name, value) in &view.metadata {
         lines.push(format!("  metadata      {name} = {value}"));
     }
@@ -49,7 +58,7 @@ fn describe(view: &MessageView) -> String {
         lines.push(format!("  {}, changed {}", delivery.delivery_id, delivery.updated_at));
         lines.extend(delivery.attempts.iter().map(attempt));
     }
-    if view.deliveries.is_empty() {
+    if view.deliveries.is_empty() && view.from.is_none() {
         lines.push("\nno delivery is known yet: the message is not routed".into());
     }
     lines.join("\n")
@@ -94,11 +103,12 @@ fn attempt(attempt: &AttemptView) -> String {
     )
 }
 
-fn content(content: &Content) -> String {
+pub(super) fn content(content: &Content) -> String {
     match content {
         Content::Text { text } => format!("{text:?}"),
         Content::Media { url, .. } => format!("media {url}"),
         Content::Template { name, language, .. } => format!("template {name} ({language})"),
+        Content::Interactive { text, .. } => format!("interactive {text:?}"),
         Content::Raw { body } => format!("raw, {} bytes", body.get().len()),
     }
 }

@@ -28,8 +28,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     logging::start(&config);
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(Failure::failed)?;
-    let listen = args.listen.unwrap_or(config.simulator.listen);
-    let simulator = Simulator::start(Options { listen })
+    let callbacks = config.simulator.callbacks(config.api.listen);
+    let options = config.simulator.options(Some(callbacks));
+    let listen = args.listen.unwrap_or(options.listen);
+    let simulator = Simulator::start(Options { listen, ..options })
         .map_err(|error| Failure::failed(format!("{error}; choose another with `--listen` or `simulator.listen`")))?;
     say_at_once(format!("simulator: http://{}", simulator.addr()))?;
     shutdown.requested().await;

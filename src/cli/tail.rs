@@ -8,7 +8,7 @@ use chat4all_proto::{ChannelName, DeliveryStatus, MessageId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::client::{Api, ApiArgs, Refusal};
-use super::show::summary;
+use super::show::{parsed, summary};
 use super::{Failure, say_at_once};
 
 /// Messages looked at in one round: a page, and further ones while all of a page is new.
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long)]
     status: Option<DeliveryStatus>,
     /// Only messages with a delivery through this channel
-    #[arg(long, value_parser = channel)]
+    #[arg(long, value_parser = parsed::<ChannelName>)]
     channel: Option<ChannelName>,
     /// How many earlier messages to print first
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -40,10 +40,6 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     api: ApiArgs,
-}
-
-fn channel(text: &str) -> Result<ChannelName, String> {
-    text.parse().map_err(|error: chat4all_proto::ids::Invalid| error.to_string())
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
@@ -136,5 +132,8 @@ fn print(message: &MessageView, json: bool) -> Result<(), Failure> {
 }
 
 fn deliveries(message: &MessageView) -> String {
+    if let Some(from) = &message.from {
+        return format!("  from {from}");
+    }
     message.deliveries.iter().map(|delivery| format!("  {} {}", delivery.to, summary(delivery))).collect()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind as Fault;
@@ -55,9 +56,16 @@ pub enum Error {
 
 /// A key that cannot stay as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Invalid {
+pub struct Invalid {
     pub key: String,
     pub problem: String,
+}
+
+impl Invalid {
+    /// With the table that the key is in.
+    pub fn below(self, table: &str) -> Self {
+        Self { key: format!("{table}.{}", self.key), ..self }
+    }
 }
 
 impl Sources {
@@ -75,7 +83,9 @@ impl Sources {
         let layers = self.layers(file.as_deref())?;
         let mut config: Config = layers.extract_lossy().map_err(refused)?;
         let secrets_folder = file.as_deref().and_then(Path::parent).unwrap_or(&self.folder);
-        self.refuse_secrets_in_flags(&config)
+        config
+            .tell_secrets()
+            .and_then(|()| self.refuse_secrets_in_flags(&config))
             .and_then(|()| self.resolve_secrets(&mut config, secrets_folder))
             .and_then(|()| {
                 config.add_default_channels();
@@ -143,19 +153,29 @@ impl Config {
     fn add_default_channels(&mut self) {
         if self.channels.is_empty() {
             self.channels_by_default = true;
-            for kind in Kind::ALL {
-                let name = kind.as_str().parse().expect("the kinds are channel names");
-                self.channels.insert(name, Channel::by_default(kind));
-            }
+            self.simulate_channels(self.simulator.listen);
         }
+    }
+
+    /// Makes a channel for each kind whose provider is the simulator at this address.
+    pub fn simulate_channels(&mut self, simulator: SocketAddr) {
+        for kind in Kind::ALL {
+            let name = kind.as_str().parse().expect("the kinds are channel names");
+            self.channels.insert(name, Channel::simulated(kind, simulator));
+        }
+    }
+
+    fn tell_secrets(&mut self) -> Result<(), Invalid> {
+        self.channels.iter_mut().try_for_each(|(name, channel)| {
+            channel.tell_secrets().map_err(|invalid| invalid.below(&format!("channels.{name}")))
+        })
     }
 
     /// Every secret there is, with its key.
     fn secrets(&mut self) -> impl Iterator<Item = (String, &mut super::Secret)> {
         let of_api = self.api.api_key.iter_mut().map(|secret| ("api.api_key".to_owned(), secret));
-        let of_channels = self.channels.iter_mut().filter_map(|(name, channel)| {
-            let secret = channel.signing_secret.as_mut()?;
-            Some((format!("channels.{name}.signing_secret"), secret))
+        let of_channels = self.channels.iter_mut().flat_map(|(name, channel)| {
+            channel.secrets().map(move |(key, secret)| (format!("channels.{name}.{key}"), secret))
         });
         of_api.chain(of_channels)
     }
@@ -174,9 +194,9 @@ fn parse(file: &Path) -> Result<Dict, Error> {
 }
 
 /// Values from one place, which errors name.
-struct Layer {
-    origin: String,
-    values: Dict,
+pub(super) struct Layer {
+    pub origin: String,
+    pub values: Dict,
 }
 
 impl Layer {
@@ -218,10 +238,25 @@ fn origin(layers: &Figment, key: &str) -> String {
     }
 }
 
+/// How the refusal of an unknown key begins.
+pub(super) const NO_SUCH_KEY: &str = "there is no such key";
+
 fn refused(error: figment::Error) -> Error {
+    let (path, problem) = fault(&error);
+    let origin = error.metadata.map_or_else(|| "by default".to_owned(), |metadata| metadata.name.to_string());
+    Error::Key { key: path.join("."), origin, problem }
+}
+
+/// Which key an error is about, and what is wrong with it; repeats no value.
+pub(super) fn fault(error: &figment::Error) -> (Vec<String>, String) {
     let mut path = error.path.clone();
     let problem = match &error.kind {
-        Fault::UnknownField(_, known) => format!("there is no such key; there are {}", known.join(", ")),
+        Fault::UnknownField(name, known) => {
+            if path.last() != Some(name) {
+                path.push(name.clone());
+            }
+            format!("{NO_SUCH_KEY}; there are {}", known.join(", "))
+        }
         Fault::MissingField(name) => {
             path.push(name.to_string());
             "is missing".to_owned()
@@ -234,6 +269,5 @@ fn refused(error: figment::Error) -> Error {
         Fault::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
         other => other.to_string(),
     };
-    let origin = error.metadata.map_or_else(|| "by default".to_owned(), |metadata| metadata.name.to_string());
-    Error::Key { key: path.join("."), origin, problem }
+    (path, problem)
 }

@@ -2,7 +2,9 @@
 //! work, [`show`] prints it. Nothing else reads the environment's `CHAT4ALL_…` settings; nothing here opens a port or
 //! knows what a role does.
 
+mod channel;
 mod engine;
+mod kind;
 mod load;
 mod secret;
 mod show;
@@ -21,8 +23,10 @@ use chat4all_proto::ChannelName;
 use chat4all_proto::topic::PARTITIONS_DEFAULT;
 use serde::{Deserialize, Serialize};
 
+pub use channel::Channel;
 pub use engine::Engine;
-pub use load::{Error, Override, Sources};
+pub use kind::Kind;
+pub use load::{Error, Invalid, Override, Sources};
 pub use secret::Secret;
 pub use show::{json, toml};
 
@@ -115,36 +119,12 @@ pub struct Recorder {
 pub struct Simulator {
     #[serde(with = "units::socket")]
     pub listen: SocketAddr,
-}
-
-/// One channel. `kind` is its only key without a default.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Channel {
-    pub kind: Kind,
-    /// `whsec_` and base64: signs what is sent, as Standard Webhooks 1.0 says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signing_secret: Option<Secret>,
-    /// Whether loopback and private addresses may be called.
-    #[serde(default)]
-    pub allow_private_targets: bool,
-    /// For one attempt, from looking up the name to the answer's last byte.
-    #[serde(default = "attempt_timeout", with = "units::duration")]
-    pub attempt_timeout: Duration,
-    #[serde(default)]
-    pub limits: Limits,
-    #[serde(default)]
-    pub retry: Retry,
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "it is there to be refused")]
-    breaker: Option<NotYet>,
-}
-
-/// The connectors that this version has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Webhook,
+    /// Where it reports to: the path of a channel's callbacks without its name. Default: those of `api.listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callbacks: Option<String>,
+    /// From taking a message to reporting it delivered, and from there to read.
+    #[serde(with = "units::duration")]
+    pub receipt_delay: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,27 +153,6 @@ enum NotYet {}
 impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom("is not supported yet"))
-    }
-}
-
-impl Kind {
-    pub const ALL: [Kind; 1] = [Kind::Webhook];
-
-    /// As written in `kind = "…"`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Kind::Webhook => "webhook",
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|kind| format!("`{}`", kind.as_str())).collect();
-            serde::de::Error::custom(format!("no connector `{text}` in this version; there is {}", known.join(", ")))
-        })
     }
 }
 
@@ -252,7 +211,18 @@ impl Default for Recorder {
 
 impl Default for Simulator {
     fn default() -> Self {
-        Self { listen: loopback(8090) }
+        Self { listen: loopback(8090), callbacks: None, receipt_delay: Duration::from_millis(300) }
+    }
+}
+
+impl Simulator {
+    pub fn options(&self, callbacks: Option<String>) -> chat4all_simulator::Options {
+        chat4all_simulator::Options { listen: self.listen, callbacks, receipt_delay: self.receipt_delay }
+    }
+
+    /// Where it reports to while the api listens at `api`.
+    pub fn callbacks(&self, api: SocketAddr) -> String {
+        self.callbacks.clone().unwrap_or_else(|| format!("http://{api}/v1/callbacks"))
     }
 }
 
@@ -266,25 +236,6 @@ impl Default for Retry {
     fn default() -> Self {
         Self { attempts: 5, backoff: [1, 2, 4, 8].map(Duration::from_secs).to_vec() }
     }
-}
-
-impl Channel {
-    /// What a configuration without channels gets for each kind: it may call the simulator on this machine.
-    fn by_default(kind: Kind) -> Self {
-        Self {
-            kind,
-            signing_secret: None,
-            allow_private_targets: true,
-            attempt_timeout: attempt_timeout(),
-            limits: Limits::default(),
-            retry: Retry::default(),
-            breaker: None,
-        }
-    }
-}
-
-fn attempt_timeout() -> Duration {
-    validate::ATTEMPT_TIMEOUT_MAX
 }
 
 fn loopback(port: u16) -> SocketAddr {

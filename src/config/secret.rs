@@ -84,6 +84,9 @@ impl Serialize for Secret {
     }
 }
 
+/// What a secret must be.
+pub(super) const EXPECTED: &str = "must be a string, `{ file = \"…\" }` or `{ env = \"…\" }`";
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TextOrOrigin)
@@ -105,8 +108,7 @@ impl<'de> Visitor<'de> for TextOrOrigin {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
-        let origin = Origin::deserialize(MapAccessDeserializer::new(map))
-            .map_err(|_| A::Error::custom("must be a string, `{ file = \"…\" }` or `{ env = \"…\" }`"))?;
+        let origin = Origin::deserialize(MapAccessDeserializer::new(map)).map_err(|_| A::Error::custom(EXPECTED))?;
         Ok(Secret { origin, value: None })
     }
 

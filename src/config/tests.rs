@@ -9,6 +9,9 @@ use super::*;
 const SECRET: &str = "canary-7f3a-secret";
 const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+const WHATSAPP: &str =
+    "[channels.wa]\nkind = \"whatsapp\"\nphone_number_id = \"1\"\naccess_token = \"canary-7f3a-secret\"";
+
 /// A folder with `chat4all.toml` and an environment.
 struct Case {
     folder: TempDir,
@@ -45,8 +48,13 @@ fn without_anything_the_defaults_hold_and_every_kind_has_a_channel() {
     assert_eq!(config.log, Engine::Embedded("./data".into()));
     assert!(config.channels_by_default);
     let names: Vec<_> = config.channels.keys().map(ChannelName::as_str).collect();
-    assert_eq!(names, ["webhook"]);
-    assert!(config.channels.values().all(|channel| channel.allow_private_targets));
+    assert_eq!(names, ["instagram", "telegram", "webhook", "whatsapp"]);
+    for channel in config.channels.values() {
+        let connector = channel.connector().ok().unwrap();
+        assert!(connector.may_dial_private(), "the simulator is on this machine");
+        let probe = connector.probe().map(|probe| probe.url.port());
+        assert_eq!(probe, (channel.kind != Kind::Webhook).then_some(Some(8090)), "{:?}", channel.kind);
+    }
 }
 
 #[test]
@@ -54,8 +62,21 @@ fn a_configured_channel_takes_the_place_of_the_default_ones_and_is_careful() {
     let config = loaded("[channels.hook]\nkind = \"webhook\"", &[]);
     assert!(!config.channels_by_default);
     let hook = &config.channels[&"hook".parse().unwrap()];
-    assert_eq!((hook.limits.in_flight, hook.retry.attempts, hook.allow_private_targets), (64, 5, false));
-    assert_eq!(hook.attempt_timeout, Duration::from_secs(15));
+    assert_eq!((hook.limits.in_flight, hook.retry.attempts), (64, 5));
+    assert_eq!(hook.attempt_timeout(), Duration::from_secs(15));
+    let connector = hook.connector().ok().unwrap();
+    assert!(!connector.may_dial_private());
+    assert!(hook.resends_ambiguous(&*connector), "the receiver drops repeats");
+}
+
+#[test]
+fn an_answer_that_was_lost_is_resent_where_the_channel_can_tell_a_repeat_or_the_configuration_says_so() {
+    for (more, resent) in [("", false), ("ambiguous = \"resend\"", true), ("ambiguous = \"unknown\"", false)] {
+        let config = loaded(&format!("{WHATSAPP}\n{more}"), &[]);
+        let channel = &config.channels[&"wa".parse().unwrap()];
+        assert_eq!(channel.resends_ambiguous(&*channel.connector().ok().unwrap()), resent, "{more}");
+        assert_eq!(channel.attempt_timeout(), Duration::from_secs(10));
+    }
 }
 
 #[test]
@@ -79,7 +100,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!((config.partitions, config.log_level.as_str()), (5, "debug"));
     assert_eq!(config.retention, Duration::from_secs(200 * 3_600));
     let hook = &config.channels[&"hook".parse().unwrap()];
-    assert!(hook.allow_private_targets);
+    assert!(hook.connector().ok().unwrap().may_dial_private());
     assert_eq!((hook.retry.attempts, hook.retry.backoff.as_slice()), (5, &[Duration::from_millis(5)][..]));
 }
 
@@ -107,7 +128,15 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         ("[simulator]\nlisten = \"127.0.0.1:8080\"", &["`simulator.listen`", "chat4all.toml"]),
         ("[channels.Hook]\nkind = \"webhook\"", &["channels.Hook", "not a channel name"]),
         ("[channels.hook]", &["`channels.hook.kind`", "missing"]),
-        ("[channels.hook]\nkind = \"whatsapp\"", &["`channels.hook.kind`", "`whatsapp`", "`webhook`"]),
+        ("[channels.hook]\nkind = \"fax\"", &["`channels.hook.kind`", "`fax`", "`webhook`", "`telegram`"]),
+        (&hook("bot_token = \"1:x\""), &["`channels.hook.bot_token`", "no such key", "signing_secret", "retry"]),
+        (&hook("ambiguous = \"maybe\""), &["`channels.hook.ambiguous`", "unknown, resend"]),
+        ("[channels.t]\nkind = \"telegram\"", &["`channels.t.bot_token`", "missing"]),
+        ("[channels.t]\nkind = \"telegram\"\nbot_token = 5", &["`channels.t.bot_token`", "must be a string"]),
+        ("[channels.t]\nkind = \"telegram\"\nbot_token = \"canary-7f3a-secret\"", &["`channels.t.bot_token`"]),
+        (&format!("{WHATSAPP}\nbase_url = \"graph\""), &["`channels.wa.base_url`", "chat4all.toml"]),
+        (&format!("{WHATSAPP}\ntemplates = 5"), &["`channels.wa.templates`"]),
+        ("[simulator]\ncallbacks = \"here\"", &["`simulator.callbacks`", "URL"]),
         (&hook("limits = { per_second = 5 }"), &["`channels.hook.limits.per_second`", "not supported yet"]),
         (&hook("breaker = { window = 10 }"), &["`channels.hook.breaker`", "not supported yet"]),
         (&hook("attempt_timeout = \"16s\""), &["`channels.hook.attempt_timeout`", "15s"]),
@@ -175,6 +204,31 @@ fn what_is_printed_hides_secrets_and_can_be_loaded_again() {
     }
     let again = loaded(&toml(&config), &[("SIGN", SIGNING_SECRET)]);
     assert_eq!(toml(&again), toml(&config));
+}
+
+#[test]
+fn the_blocks_of_the_channels_manual_can_be_used_as_they_stand() {
+    let manual = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/CHANNELS.md")).unwrap();
+    let blocks: Vec<&str> = manual.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let mut kinds = Vec::new();
+    for block in blocks {
+        let case = case(block, &[]);
+        let mut sources = case.sources.clone();
+        for (mark, value) in
+            [("SECRET", "canary-7f3a-secret"), ("TOKEN", "canary-7f3a-secret"), ("BOT_TOKEN", "42:AAcanary")]
+        {
+            // Every secret is in the environment or in a file under a name that says what it is.
+            for name in block.split('"').filter(|text| text.to_uppercase().ends_with(mark)) {
+                sources.env.insert(name.into(), value.into());
+                let is_signing = name.starts_with("hook");
+                std::fs::write(case.folder.path().join(name), if is_signing { SIGNING_SECRET } else { value }).unwrap();
+            }
+        }
+        let config = sources.load().unwrap_or_else(|error| panic!("{error}\n{block}"));
+        kinds.extend(config.channels.values().map(|channel| channel.kind));
+    }
+    kinds.sort();
+    assert_eq!(kinds, Kind::ALL, "a block for each kind");
 }
 
 /// The default file with the keys that stand there as comments switched on.

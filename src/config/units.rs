@@ -19,6 +19,25 @@ pub mod duration {
             .map_err(|_| format!("`{text}` is not a duration: write a number and its unit, like `250ms`, `10s`, `24h`"))
     }
 
+    pub mod option {
+        use std::time::Duration;
+
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+            match duration {
+                Some(duration) => super::serialize(duration, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+            #[derive(Deserialize)]
+            struct Wrapped(#[serde(with = "super")] Duration);
+            Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|Wrapped(duration)| duration))
+        }
+    }
+
     /// In the largest unit that leaves a whole number: what a person would have written.
     pub(super) fn print(duration: Duration) -> String {
         let ms = duration.as_millis();

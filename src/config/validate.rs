@@ -15,8 +15,6 @@ pub const RETENTION_MIN: Duration = EXPIRY_MAX.saturating_add(Duration::from_sec
 /// Shorter than the time in which a partition must be drained.
 pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 
-const SIGNING_SECRET_PREFIX: &str = "whsec_";
-
 /// The first thing wrong, by its key.
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     let seconds = Duration::from_secs;
@@ -34,6 +32,7 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     within("api.workers", config.api.workers, 1..=256)?;
     within("connectors.threads", config.connectors.threads, 1..=256)?;
     api_key(config)?;
+    callbacks(config)?;
     if config.api.listen == config.simulator.listen && config.api.listen.port() != 0 {
         return refuse("simulator.listen", "is the address of `api.listen` already");
     }
@@ -42,7 +41,7 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
 
 fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {
     let attempt_timeouts = Duration::from_millis(1)..=ATTEMPT_TIMEOUT_MAX;
-    within_time(&format!("{key}.attempt_timeout"), channel.attempt_timeout, attempt_timeouts)?;
+    within_time(&format!("{key}.attempt_timeout"), channel.attempt_timeout(), attempt_timeouts)?;
     within(&format!("{key}.limits.in_flight"), channel.limits.in_flight, 1..=65_536)?;
     within(&format!("{key}.retry.attempts"), channel.retry.attempts, 1..=100)?;
     let backoff = format!("{key}.retry.backoff");
@@ -52,9 +51,14 @@ fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {
     for &delay in &channel.retry.backoff {
         within_time(&backoff, delay, Duration::ZERO..=Duration::from_secs(3_600))?;
     }
-    match &channel.signing_secret {
-        Some(secret) if !is_signing_secret(secret.value().expose_secret()) => {
-            refuse(&format!("{key}.signing_secret"), "must be `whsec_` and the base64 of 24 to 64 random bytes")
+    channel.connector().map(drop).map_err(|invalid| invalid.below(key))
+}
+
+fn callbacks(config: &Config) -> Result<(), Invalid> {
+    let is_http = |text: &String| text.starts_with("http://") || text.starts_with("https://");
+    match &config.simulator.callbacks {
+        Some(url) if !is_http(url) => {
+            refuse("simulator.callbacks", "must be a URL, like `http://127.0.0.1:8080/v1/callbacks`")
         }
         _ => Ok(()),
     }
@@ -85,13 +89,6 @@ fn api_key(config: &Config) -> Result<(), Invalid> {
         }
         _ => Ok(()),
     }
-}
-
-fn is_signing_secret(text: &str) -> bool {
-    let Some(base64) = text.strip_prefix(SIGNING_SECRET_PREFIX) else { return false };
-    let digits = base64.trim_end_matches('=');
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
-    digits.bytes().all(known) && (24..=64).contains(&(digits.len() * 3 / 4))
 }
 
 fn within<N: PartialOrd + std::fmt::Display>(key: &str, value: N, range: RangeInclusive<N>) -> Result<(), Invalid> {

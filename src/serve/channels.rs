@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chat4all_api::ChannelInfo;
-use chat4all_channels::{Channel as Provider, webhook};
+use chat4all_channels::Channel as Provider;
 use chat4all_engine::retry;
 use chat4all_proto::ChannelName;
 use chat4all_runtime::worker::Limits;
 
 use super::Error;
-use crate::config::{Channel, Config, Kind};
+use crate::config::{Channel, Config, Invalid};
 
 /// A channel with its connector.
 pub struct Configured {
@@ -24,24 +24,13 @@ pub fn configure(config: &Config) -> Result<Vec<Configured>, Error> {
         .channels
         .iter()
         .map(|(name, channel)| {
-            let provider =
-                connector(channel).map_err(|problem| Error::Channel { channel: name.to_string(), problem })?;
+            let provider = channel.connector().map_err(|Invalid { key, problem }| Error::Channel {
+                channel: name.to_string(),
+                problem: format!("`{key}` {problem}"),
+            })?;
             Ok(Configured { name: name.clone(), config: channel.clone(), provider })
         })
         .collect()
-}
-
-fn connector(channel: &Channel) -> Result<Arc<dyn Provider>, String> {
-    match channel.kind {
-        Kind::Webhook => {
-            let config = webhook::Config {
-                signing_secret: channel.signing_secret.as_ref().map(|secret| secret.value().clone()),
-                allow_private_targets: channel.allow_private_targets,
-            };
-            let webhook = webhook::Webhook::new(config).map_err(|invalid| invalid.to_string())?;
-            Ok(Arc::new(webhook))
-        }
-    }
 }
 
 impl Configured {
@@ -60,10 +49,11 @@ impl Configured {
             name: self.name.clone(),
             provider: Arc::clone(&self.provider),
             http: chat4all_connectors::http::Options {
-                allow_private_targets: self.config.allow_private_targets,
-                attempt_timeout: self.config.attempt_timeout,
+                allow_private_targets: self.provider.may_dial_private(),
+                attempt_timeout: self.config.attempt_timeout(),
             },
             in_flight_max: self.config.limits.in_flight,
+            resend_ambiguous: self.config.resends_ambiguous(&*self.provider),
             retry: retry::Policy {
                 attempts_max: self.config.retry.attempts,
                 backoff: self.config.retry.backoff.clone(),

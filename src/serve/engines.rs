@@ -43,6 +43,7 @@ pub async fn make_topics(config: &Config, log: &dyn Log) -> Result<(), Error> {
         stream(Topic::Messages),
         stream(Topic::StatusUpdates),
         stream(Topic::DeadLetters),
+        stream(Topic::Inbound),
         TopicSpec { topic: Topic::Control, partitions: 1, kind: TopicKind::Latest },
     ];
     topics.extend(config.channels.keys().map(|channel| stream(Topic::Outbound(channel.clone()))));

@@ -78,7 +78,6 @@ pub enum Error {
 pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     let with_simulator = roles.is_empty() && config.channels_by_default;
     let roles: BTreeSet<Role> = if roles.is_empty() { Role::ALL.into() } else { roles.iter().copied().collect() };
-    let channels = channels::configure(&config)?;
     ports::check(&config, &roles, with_simulator)?;
 
     raise_descriptor_limit();
@@ -88,7 +87,7 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     let status = engines::open_status(&config).await?;
     engines::make_topics(&config, &*log).await?;
 
-    let process = Process { config, roles, channels, log, status, shutdown, listens: Vec::new() };
+    let process = Process { config, roles, channels: Vec::new(), log, status, shutdown, listens: Vec::new() };
     process.run(with_simulator).await
 }
 
@@ -106,7 +105,8 @@ struct Process {
 impl Process {
     async fn run(mut self, with_simulator: bool) -> Result<(), Error> {
         let simulator = if with_simulator { Some(self.start_simulator()?) } else { None };
-        let servers = self.start_servers()?;
+        self.channels = channels::configure(&self.config)?;
+        let servers = self.start_servers(simulator.as_ref())?;
         let mut workers = self.start_workers()?;
         workers.extend(self.start_removed().await);
         // Nothing new comes in before the workers drain; their own health is asked until they have.
@@ -143,12 +143,14 @@ impl Process {
 
     fn start_simulator(&mut self) -> Result<Simulator, Error> {
         let listen = self.config.simulator.listen;
-        let simulator = Simulator::start(chat4all_simulator::Options { listen }).map_err(|error| Error::Port {
+        let simulator = Simulator::start(self.config.simulator.options(None)).map_err(|error| Error::Port {
             what: "simulator",
             address: listen,
             key: "simulator.listen",
             error,
         })?;
+        // The channels call it where it really is, should it have taken a free port.
+        self.config.simulate_channels(simulator.addr());
         self.tell("simulator", simulator.addr());
         Ok(simulator)
     }
@@ -162,9 +164,13 @@ impl Process {
         self.listens.push(url);
     }
 
-    fn start_servers(&mut self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
-        let server = if self.roles.contains(&Role::Api) {
-            vec![(Role::Api, self.bind_api()?)]
+    fn start_servers(&mut self, simulator: Option<&Simulator>) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
+        let servers = if self.roles.contains(&Role::Api) {
+            let server = self.bind_api()?;
+            if let Some(simulator) = simulator {
+                simulator.set_callbacks(self.config.simulator.callbacks(server.addr()));
+            }
+            vec![(Role::Api, server)]
         } else {
             let readiness = readiness::of(&self.log, &self.status, &self.roles);
             let key = self.config.api.api_key.as_ref().map(|key| key.value().clone());
@@ -173,7 +179,7 @@ impl Process {
             self.roles.iter().map(open).collect::<Result<Vec<_>, _>>()?
         };
         let mut stops = Vec::new();
-        for (role, server) in server {
+        for (role, server) in servers {
             self.tell(role.as_str(), server.addr());
             stops.push(server.stop().boxed_local());
         }

@@ -194,7 +194,7 @@ async fn a_bad_parameter_is_422_and_named() {
 #[tokio::test]
 async fn a_path_or_method_that_is_not_there_is_refused() {
     let harness = Harness::start();
-    for path in ["/v1/events", "/v1/stats/summary", "/v1/dead-letters", "/v1/messages/a/b"] {
+    for path in ["/v1/events", "/v1/stats/summary", "/v1/dead-letters/a/b", "/v1/messages/a/b"] {
         Reply::of(harness.get(path)).await.expect(404, "not_supported");
     }
     for path in ["/", "/docs", "/openapi.json", "/v2/messages"] {

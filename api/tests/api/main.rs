@@ -6,6 +6,8 @@ mod support;
 
 mod auth;
 mod batch;
+mod callbacks;
+mod dead_letters;
 mod documentation;
 mod drain;
 mod faults;

@@ -1,5 +1,6 @@
 //! A server on a free port, a client, a log with faults on demand, a channel with limits.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
@@ -8,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chat4all_api::{ChannelInfo, Options, Parts, Server};
-use chat4all_channels::{Answer, Channel, Request, Unfit};
+use chat4all_channels::{
+    Answer, Callbacks, Channel, Event, InboundMessage, Malformed, Outgoing, ReceiptOf, Request, Unfit, Unverified,
+};
 use chat4all_proto::http::{ClusterView, Problem};
 use chat4all_proto::outcome::Report;
 use chat4all_proto::{Content, DeliveryStatus, Message, Outbound, Timestamp, Topic};
@@ -44,7 +47,14 @@ impl Harness {
         let (log, status) = (TestLog::new(), MemoryStatus::new());
         let mut options = Options::new("127.0.0.1:0".parse().unwrap(), ROUTER, RECORDER);
         change(&mut options);
-        let channels = vec![TestChannel::info("hook"), TestChannel::info("sms")];
+        let channels = vec![
+            info("hook", TestChannel),
+            info("sms", TestChannel),
+            info("chat", ChatChannel { account: "1", secret: Some("chat-secret") }),
+            info("chat-two", ChatChannel { account: "2", secret: Some("chat-secret") }),
+            info("chat-other-app", ChatChannel { account: "3", secret: Some("other-secret") }),
+            info("chat-unset", ChatChannel { account: "4", secret: None }),
+        ];
         let parts = Parts { log: Arc::clone(&log) as _, status: Arc::clone(&status) as _, channels };
         let server = chat4all_api::bind(options, parts).unwrap();
         let base = format!("http://{}", server.addr());
@@ -212,8 +222,9 @@ impl State {
                 Some((first, at)) if *first == fingerprint => return Appended::Repeated { first_at: *at },
                 Some(_) => return Appended::Conflict,
                 None => {
-                    let message: Message = serde_json::from_slice(&record.value).unwrap();
-                    self.once.insert(record.id.uuid, (fingerprint, message.accepted_at));
+                    let value: Value = serde_json::from_slice(&record.value).unwrap();
+                    let first_at = Timestamp::from_millis(value["accepted_at"].as_u64().unwrap_or_default());
+                    self.once.insert(record.id.uuid, (fingerprint, first_at));
                 }
             }
         }
@@ -296,15 +307,13 @@ impl Log for TestLog {
 /// A channel that refuses the target `nobody` and texts that are too long.
 struct TestChannel;
 
-impl TestChannel {
-    fn info(name: &str) -> ChannelInfo {
-        ChannelInfo {
-            name: name.parse().unwrap(),
-            channel: Arc::new(TestChannel),
-            in_flight_max: 8,
-            attempts_max: 5,
-            group: format!("connectors-{name}"),
-        }
+fn info(name: &str, channel: impl Channel) -> ChannelInfo {
+    ChannelInfo {
+        name: name.parse().unwrap(),
+        channel: Arc::new(channel),
+        in_flight_max: 8,
+        attempts_max: 5,
+        group: format!("connectors-{name}"),
     }
 }
 
@@ -313,13 +322,13 @@ impl Channel for TestChannel {
         "test"
     }
 
-    fn check(&self, target: &str, content: &Content) -> Result<(), Unfit> {
-        if target == "nobody" {
-            return Err(Unfit { field: "to", detail: "nobody is there".into() });
+    fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), Unfit> {
+        if outgoing.target == "nobody" {
+            return Err(Unfit::new("to", "nobody is there"));
         }
-        match content {
+        match outgoing.content {
             Content::Text { text } if text.chars().count() > TEXT_MAX => {
-                Err(Unfit { field: "content.text", detail: format!("at most {TEXT_MAX} characters") })
+                Err(Unfit::new("content.text", format!("at most {TEXT_MAX} characters")))
             }
             _ => Ok(()),
         }
@@ -339,5 +348,104 @@ impl Channel for TestChannel {
 
     fn report(&self, _answer: &Answer, _now: Timestamp) -> Report {
         unimplemented!("the api sends nothing")
+    }
+}
+
+/// A channel whose provider calls back. A call is a JSON list; the header `x-chat-secret` says who calls.
+struct ChatChannel {
+    account: &'static str,
+    secret: Option<&'static str>,
+}
+
+#[derive(serde::Deserialize)]
+struct Called {
+    account: String,
+    id: String,
+    status: Option<DeliveryStatus>,
+    from: Option<String>,
+    reply_to: Option<String>,
+}
+
+impl Channel for ChatChannel {
+    fn kind(&self) -> &'static str {
+        "chat"
+    }
+
+    fn check(&self, _outgoing: &Outgoing<'_>) -> Result<(), Unfit> {
+        Ok(())
+    }
+
+    fn accepted_status(&self) -> DeliveryStatus {
+        DeliveryStatus::Sent
+    }
+
+    fn highest_status(&self) -> DeliveryStatus {
+        DeliveryStatus::Read
+    }
+
+    fn dedupes(&self) -> bool {
+        false
+    }
+
+    fn request(&self, _delivery: &Outbound, _now: Timestamp) -> Result<Request, Unfit> {
+        unimplemented!("the api sends nothing")
+    }
+
+    fn report(&self, _answer: &Answer, _now: Timestamp) -> Report {
+        unimplemented!("the api sends nothing")
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        Some(self)
+    }
+}
+
+impl Callbacks for ChatChannel {
+    fn account(&self) -> Option<&str> {
+        Some(self.account)
+    }
+
+    fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
+        query.iter().find(|(name, _)| name == "challenge").map(|(_, value)| value.to_string())
+    }
+
+    fn verify(&self, headers: &http::HeaderMap, _body: &[u8]) -> Result<(), Unverified> {
+        let secret = self.secret.ok_or(Unverified::NoSecret { key: "secret" })?;
+        match headers.get("x-chat-secret") {
+            None => Err(Unverified::Missing { header: "x-chat-secret" }),
+            Some(value) if value == secret => Ok(()),
+            Some(_) => Err(Unverified::Wrong { header: "x-chat-secret" }),
+        }
+    }
+
+    fn read(&self, body: &[u8], now: Timestamp) -> Result<Vec<Event>, Malformed> {
+        let calls: Vec<Called> = serde_json::from_slice(body).map_err(|error| Malformed(error.to_string()))?;
+        Ok(calls.into_iter().map(|called| called.event(now)).collect())
+    }
+}
+
+impl Called {
+    fn event(self, now: Timestamp) -> Event {
+        let account = Some(self.account);
+        match (self.status, self.from) {
+            (Some(status), _) => Event::Receipt(ReceiptOf {
+                account,
+                provider_id: self.id,
+                delivery_id: None,
+                status,
+                at: now,
+                failure: None,
+                code_is_unknown: false,
+            }),
+            (None, Some(from)) => Event::Inbound(InboundMessage {
+                account,
+                from,
+                provider_id: self.id,
+                reply_to: self.reply_to,
+                content: Content::Text { text: "hello".into() },
+                sent_at: now,
+            }),
+            (None, None) => Event::Ignored("nothing"),
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct Policy {
     pub retry: retry::Policy,
     /// What the provider's acceptance means: `Sent` or `Delivered`.
     pub accepted: DeliveryStatus,
+    /// Whether the provider reports more after a `Sent`.
+    pub has_receipts: bool,
     /// Whether an attempt whose answer was lost is made again.
     pub resend_ambiguous: bool,
     /// Topic and partition, for dead letters.
@@ -125,11 +127,17 @@ impl Entry {
         policy.hold(self.held, asked, jitter)
     }
 
-    /// Counts an attempt that failed.
-    fn burn(&mut self, policy: &retry::Policy, asked: Option<Duration>, jitter: Unit) -> Next {
+    /// Counts an attempt that failed in a way that bears `attempts_max` attempts, or as many as the channel allows.
+    fn burn(
+        &mut self,
+        policy: &retry::Policy,
+        attempts_max: Option<u32>,
+        asked: Option<Duration>,
+        jitter: Unit,
+    ) -> Next {
         self.burnt += 1;
         self.held = 0;
-        if self.burnt >= policy.attempts_max {
+        if self.burnt >= attempts_max.unwrap_or(u32::MAX).min(policy.attempts_max) {
             return Next::fail(Reason::AttemptsExhausted);
         }
         Next::Retry(policy.delay(self.burnt, asked, jitter))
@@ -323,8 +331,8 @@ impl Engine {
             Outcome::Ambiguous if !self.policy.resend_ambiguous => Next::End(DeliveryStatus::Unknown, None, None),
             Outcome::Throttled { after } => Next::Retry(entry.hold_back(retry, after, jitter)),
             Outcome::AccountProblem => Next::Retry(entry.hold_back(retry, None, jitter)),
-            Outcome::Transient { after } => entry.burn(retry, after, jitter),
-            Outcome::Ambiguous => entry.burn(retry, None, jitter),
+            Outcome::Transient { after, attempts_max } => entry.burn(retry, attempts_max, after, jitter),
+            Outcome::Ambiguous => entry.burn(retry, None, None, jitter),
         };
         match next {
             Next::Retry(delay) => self.retry(offset, delay, attempt, now, commands),
@@ -374,6 +382,7 @@ impl Engine {
         event.attempt = attempt;
         event.provider_id = provider_id;
         event.reason = reason;
+        event.awaits_receipt = status == DeliveryStatus::Sent && self.policy.has_receipts;
         commands.push(Command::Publish { offset, event: Box::new(event), dead_letter, ends: true });
     }
 

@@ -116,7 +116,7 @@ fn the_last_failure_makes_a_dead_letter_that_can_be_replayed() {
     bench.restart();
     bench.arrive(7, "a");
     bench.start_one();
-    let commands = bench.finish(7, said(Outcome::Transient { after: None }, Some("503")));
+    let commands = bench.finish(7, said(Outcome::TRANSIENT, Some("503")));
     let [Command::Publish { offset: 7, event, dead_letter: Some(letter), ends: true }] = commands.as_slice() else {
         panic!("{commands:?}");
     };
@@ -124,6 +124,43 @@ fn the_last_failure_makes_a_dead_letter_that_can_be_replayed() {
     assert_eq!((letter.reason, letter.attempts, letter.code.as_deref()), (Reason::AttemptsExhausted, 1, Some("503")));
     assert_eq!((letter.source.topic.as_str(), letter.source.partition, letter.source.offset), ("hook-outbound", 3, 7));
     assert_eq!(letter.delivery.delivery_id, event.delivery_id);
+}
+
+#[test]
+fn a_failure_may_bear_fewer_attempts_than_the_channel_allows_but_not_more() {
+    for (attempts_max, expected) in [(1, 1), (2, 2), (9, 5)] {
+        let mut bench = Bench::new();
+        bench.arrive(0, "a");
+        let mut attempts = 0;
+        loop {
+            bench.advance(9 * SECOND);
+            bench.start_one();
+            attempts += 1;
+            let outcome = Outcome::Transient { after: None, attempts_max: Some(attempts_max) };
+            if bench::letter_of(&bench.finish(0, said(outcome, None))).is_some() {
+                break;
+            }
+        }
+        assert_eq!(attempts, expected, "{attempts_max}");
+    }
+}
+
+#[test]
+fn only_what_was_sent_waits_for_receipts_and_only_where_there_are_any() {
+    for (has_receipts, accepted, expected) in [
+        (true, DeliveryStatus::Sent, true),
+        (false, DeliveryStatus::Sent, false),
+        (true, DeliveryStatus::Delivered, false),
+    ] {
+        let mut bench = Bench::new();
+        bench.policy.has_receipts = has_receipts;
+        bench.policy.accepted = accepted;
+        bench.restart();
+        bench.arrive(0, "a");
+        bench.start_one();
+        let event = bench::event_of(&bench.finish(0, took())).clone();
+        assert_eq!((event.status, event.awaits_receipt), (accepted, expected));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::{Position, Url};
 
-/// Scheme, host, port and path: neither user, password, query nor fragment.
+/// Scheme, host and port: some providers have their token in the path.
 pub struct LogUrl(String);
 
 impl LogUrl {
@@ -18,8 +18,8 @@ impl LogUrl {
     }
 
     fn of(url: &Url) -> Self {
-        let (scheme, rest) = (url.scheme(), &url[Position::BeforeHost..Position::AfterPath]);
-        Self(format!("{scheme}://{rest}"))
+        let (scheme, host) = (url.scheme(), &url[Position::BeforeHost..Position::AfterPort]);
+        Self(format!("{scheme}://{host}"))
     }
 }
 
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn what_may_be_secret_is_left_out() {
         let check = |url: &str, expected| assert_eq!(LogUrl::of(&url.parse().unwrap()).to_string(), expected);
-        check("https://ana:hunter2@example.com:8443/in?token=hunter2#part", "https://example.com:8443/in");
-        check("http://[::1]:8090", "http://[::1]:8090/");
+        check("https://ana:hunter2@example.com:8443/in?token=hunter2#part", "https://example.com:8443");
+        check("http://[::1]:8090", "http://[::1]:8090");
     }
 }

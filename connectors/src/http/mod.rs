@@ -11,10 +11,11 @@ mod tests;
 
 use std::error::Error;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chat4all_channels::{Answer, Request, Silence, public_address};
+use chat4all_runtime::clock;
 use reqwest::header::HeaderMap;
 use reqwest::{ClientBuilder, StatusCode, redirect};
 use tracing::{debug, warn};
@@ -70,10 +71,20 @@ impl Client {
         Ok(Self { inner: inner.map_err(ClientError)?, options })
     }
 
-    /// Makes one attempt. Ends within the attempt's time-out. A status that arrived counts, whatever became of the body:
+    /// When an attempt that begins now must have ended.
+    pub fn deadline(&self) -> Instant {
+        clock::instant() + self.options.attempt_timeout
+    }
+
+    /// Makes one attempt with one request.
+    pub async fn call(&self, request: Request) -> Answer {
+        self.call_until(request, self.deadline()).await
+    }
+
+    /// Makes a request of an attempt that has to end by `deadline`. A status that arrived counts, whatever became of the body:
     /// a receiver that answered 2xx took the message even if the rest of its answer was cut off, late or too long. The
     /// body is then what had been read.
-    pub async fn call(&self, request: Request) -> Answer {
+    pub async fn call_until(&self, request: Request, deadline: Instant) -> Answer {
         let log_url = LogUrl::if_logged(&request.url);
         if !self.may_dial(&request.url) {
             debug!(url = %log_url, "the target is not on the public internet");
@@ -82,7 +93,7 @@ impl Client {
         let after = self.options.attempt_timeout;
         let mut heard = None;
         // One timer for everything, and outside reqwest: its own cost more.
-        let ended = tokio::time::timeout(after, exchange(&self.inner, request, &mut heard)).await;
+        let ended = tokio::time::timeout_at(deadline.into(), exchange(&self.inner, request, &mut heard)).await;
         match (heard, ended) {
             (Some(Heard { status, headers, body }), _) => Answer::Response { status, headers, body },
             (None, Ok(Err(error))) => {

@@ -5,11 +5,15 @@
 //! Nothing is asked that needs a transaction over several rows: only that a write is seen by reads that begin after it
 //! returned. `purge` deletes what was accepted before 1980.
 
+mod dead_letters;
+mod joins;
 mod listings;
 mod order;
 mod sample;
 mod views;
 
+pub use dead_letters::*;
+pub use joins::*;
 pub use listings::*;
 pub use order::*;
 pub use sample::{Random, Sample};
@@ -27,9 +31,20 @@ pub async fn all(make: impl AsyncFn() -> Arc<dyn Status>) {
     deliveries_stand_in_the_order_of_the_addresses(make().await).await;
     attempts_of_all_generations_are_kept_once_each(make().await).await;
     a_delivery_without_an_end_expires_by_itself(make().await).await;
+    a_replay_has_an_expiry_of_its_own(make().await).await;
+    a_received_message_is_one_of_its_conversation(make().await).await;
     any_text_comes_back_as_it_was(make().await).await;
     a_delivery_is_found_by_its_provider_id(make().await).await;
     tenants_do_not_see_each_other(make().await).await;
+
+    the_halves_of_a_join_meet_in_either_order(make().await).await;
+    a_join_keeps_the_greatest_of_each_half(make().await).await;
+    only_what_a_receipt_can_be_about_waits_for_one(make().await).await;
+    an_address_is_in_the_conversation_of_its_latest_message(make().await).await;
+
+    a_dead_letter_shows_what_failed(make().await).await;
+    a_replayed_dead_letter_is_in_no_listing_until_it_fails_again(make().await).await;
+    dead_letters_are_listed_by_channel_and_reason_newest_first(make().await).await;
 
     the_highest_rank_stays(make().await).await;
     a_replay_starts_anew(make().await).await;
@@ -43,6 +58,7 @@ pub async fn all(make: impl AsyncFn() -> Arc<dyn Status>) {
     a_delivery_leaves_the_listing_of_its_former_status(make().await).await;
     a_made_up_cursor_is_refused(make().await).await;
     purge_deletes_all_of_the_old_and_nothing_else(make().await).await;
+    purge_takes_joins_contacts_and_dead_letters_with_their_messages(make().await).await;
     a_closed_store_is_unavailable(make().await).await;
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use chat4all_proto::http::{MessagePage, MessageView};
-use chat4all_proto::{ChannelName, ConversationId, DeliveryId, MessageId, TenantId, Timestamp};
+use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
+use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
 
-use super::rows::{self, Listing, MessageKey, Position, Rows};
-use super::{Error, Filter, PageRequest, Status, Write};
+use super::rows::{self, ContactKey, LetterKey, Listing, MessageKey, MessageRow, Position, Rows};
+use super::{DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Status, Write};
 
 /// A store that lives as long as its last handle.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Status for MemoryStatus {
             .messages
             .iter()
             .filter(|(key, row)| key.tenant == *tenant && row.conversation == *conversation)
-            .map(|(key, row)| Position { accepted_at_ms: row.accepted_at_ms, message: key.message })
+            .map(position)
             .collect();
         show(&rows, Listing::Conversation(tenant, conversation), found, page, now)
     }
@@ -96,30 +96,64 @@ impl Status for MemoryStatus {
         channel: &ChannelName,
         provider_id: &str,
     ) -> Result<Option<(MessageId, DeliveryId)>, Error> {
+        let join = self.open()?.join(&JoinKey::new(channel, provider_id))?;
+        Ok(join.event.map(|event| (event.message_id, event.delivery_id)))
+    }
+
+    async fn joins(&self, keys: &[JoinKey]) -> Result<Vec<Join>, Error> {
         let rows = self.open()?;
-        let newest = rows
-            .provider_ids
+        keys.iter().map(|key| rows.join(key)).collect()
+    }
+
+    async fn accepted(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Message>, Error> {
+        self.open()?.accepted(&MessageKey { tenant: tenant.clone(), message: id })
+    }
+
+    async fn conversation_with(&self, tenant: &TenantId, address: &Address) -> Result<Option<ConversationId>, Error> {
+        let key = ContactKey { tenant: tenant.clone(), address: address.clone() };
+        Ok(self.open()?.contacts.get(&key).map(|row| row.conversation.clone()))
+    }
+
+    async fn dead_letter(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Option<DeadLetterRow>, Error> {
+        self.open()?.dead_letter(&LetterKey { tenant: tenant.clone(), delivery })
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        filter: &DeadLetterFilter,
+        page: &PageRequest,
+    ) -> Result<DeadLetterPage, Error> {
+        let (rows, listing) = (self.open()?, Listing::DeadLetters(tenant, filter));
+        let after = Position::of_cursor(page.cursor.as_deref(), listing)?;
+        let found = rows
+            .dead_letters
             .iter()
-            .filter(|(key, _)| key.channel == *channel && key.provider_id == provider_id)
-            .max_by_key(|(key, row)| (row.accepted_at_ms, &key.delivery));
-        Ok(newest.map(|(key, _)| (key.delivery.message.message, key.delivery.delivery)))
+            .filter(|(key, row)| key.tenant == *tenant && row.is_listed(filter))
+            .filter_map(|(key, row)| {
+                Some(Position { at_ms: row.letter.as_ref()?.failed_at_ms, id: key.delivery.as_uuid() })
+            })
+            .filter(|position| *position < after)
+            .collect();
+        rows.dead_letter_page(listing, found, page.limit)
     }
 
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {
         let mut rows = self.open()?;
         let bound = rows::millis(accepted_before);
-        let messages_before = rows.messages.len();
-        let orphans_before = rows.deliveries.keys().filter(|key| !rows.messages.contains_key(&key.message)).count();
-        let Rows { messages, deliveries, attempts, provider_ids } = &mut *rows;
+        let before = size(&rows);
+        let Rows { messages, deliveries, attempts, provider_ids, joins, contacts, dead_letters } = &mut *rows;
         deliveries.retain(|key, row| match messages.get(&key.message) {
             Some(message) => message.accepted_at_ms >= bound,
             None => row.accepted_at_ms >= bound,
         });
         messages.retain(|_, row| row.accepted_at_ms >= bound);
         attempts.retain(|key, _| deliveries.contains_key(&key.delivery));
-        provider_ids.retain(|key, _| deliveries.contains_key(&key.delivery));
-        let orphans = deliveries.keys().filter(|key| !messages.contains_key(&key.message)).count();
-        Ok((messages_before - messages.len() + orphans_before - orphans) as u64)
+        provider_ids.retain(|key, _| deliveries.contains_key(key));
+        joins.retain(|_, row| row.event.as_ref().or(row.receipt.as_ref()).is_some_and(|half| half.at_ms >= bound));
+        contacts.retain(|_, row| row.accepted_at_ms >= bound);
+        dead_letters.retain(|_, row| row.accepted_at_ms() >= bound);
+        Ok((before - size(&rows)) as u64)
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -131,23 +165,29 @@ impl Status for MemoryStatus {
     }
 }
 
+/// Rows of all kinds.
+fn size(rows: &Rows) -> usize {
+    let Rows { messages, deliveries, attempts, provider_ids, joins, contacts, dead_letters } = rows;
+    let of_messages = messages.len() + deliveries.len() + attempts.len() + provider_ids.len();
+    of_messages + joins.len() + contacts.len() + dead_letters.len()
+}
+
+fn position((key, row): (&MessageKey, &MessageRow)) -> Position {
+    Position { at_ms: row.accepted_at_ms, id: key.message.as_uuid() }
+}
+
 fn matching(rows: &Rows, tenant: &TenantId, filter: &Filter) -> Vec<Position> {
     if *filter == Filter::default() {
-        return rows
-            .messages
-            .iter()
-            .filter(|(key, _)| key.tenant == *tenant)
-            .map(|(key, row)| Position { accepted_at_ms: row.accepted_at_ms, message: key.message })
-            .collect();
+        return rows.messages.iter().filter(|(key, _)| key.tenant == *tenant).map(position).collect();
     }
     rows.deliveries
         .iter()
         .filter(|(key, _)| key.message.tenant == *tenant && rows.messages.contains_key(&key.message))
         .filter(|(_, row)| filter.channel.as_ref().is_none_or(|channel| *channel == row.address.channel))
         .filter(|(_, row)| {
-            filter.status.is_none_or(|status| rows::decode(row.precedence).is_some_and(|(_, stored)| stored == status))
+            filter.status.is_none_or(|asked| rows::decode(row.precedence).is_some_and(|stored| stored.status == asked))
         })
-        .map(|(key, row)| Position { accepted_at_ms: row.accepted_at_ms, message: key.message.message })
+        .map(|(key, row)| Position { at_ms: row.accepted_at_ms, id: key.message.message.as_uuid() })
         .collect()
 }
 

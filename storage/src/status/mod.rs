@@ -11,19 +11,77 @@ pub mod rows;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chat4all_proto::http::{MessagePage, MessageView};
+use chat4all_proto::envelope::{DeadLetter, Reason};
+use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
 use chat4all_proto::{
-    ChannelName, ConversationId, DeliveryId, DeliveryStatus, Message, MessageId, StatusEvent, TenantId, Timestamp,
+    Address, ChannelName, ConversationId, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId, Receipt,
+    StatusEvent, TenantId, Timestamp,
 };
 
 /// Something learnt about a message. Each may come repeatedly, and before or after every other.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// The message itself: addresses, content, times. Generations above 0 (replays) change no row.
+    /// The message itself: addresses, content, times. A generation above 0 is a replay: it changes no message, and marks
+    /// the dead letters of its addresses as replayed up to that generation.
     Message(Arc<Message>),
     /// A delivery's status; its attempt, if it reports one, joins the delivery's attempts (one row a generation, start and
-    /// number; of two reports about one attempt any may stay).
+    /// number; of two reports about one attempt any may stay). With a provider's id it is also one half of that id's
+    /// [`Join`], and names the conversation that its address is in; `unknown`, it is one half of its delivery id's.
     Event(Arc<StatusEvent>),
+    /// A provider's receipt: the other half of its provider id's [`Join`] and, where it has one, of its delivery id's. The
+    /// highest status stays.
+    Receipt(Arc<Receipt>),
+    /// A delivery that failed for good. The highest generation stays.
+    DeadLetter(Arc<DeadLetter>),
+    /// A message from the other side: a row of its conversation, beside those of messages.
+    Inbound(Arc<Inbound>),
+}
+
+/// What a channel's receipts are matched by: the provider's id of a message, or our delivery id as the provider gives it
+/// back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JoinKey {
+    pub channel: ChannelName,
+    pub id: String,
+}
+
+/// The two halves of what is known about an id, each once it came. Whoever sees both tells the delivery's status. A
+/// receipt that no event came for may be forgotten after 24 h; an event waits for its receipts as long as its message is
+/// kept, since a recipient's telephone may be off for days.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Join {
+    /// The one of the highest precedence among those that named the id; its attempt is left out.
+    pub event: Option<StatusEvent>,
+    /// The number of the attempt that it reported; 0 if it reported none.
+    pub attempts: u32,
+    pub receipt: Option<Receipt>,
+}
+
+impl JoinKey {
+    pub fn new(channel: &ChannelName, id: impl ToString) -> Self {
+        Self { channel: channel.clone(), id: id.to_string() }
+    }
+
+    /// Those that an event is one half of.
+    pub fn of_event(event: &StatusEvent) -> Vec<Self> {
+        let channel = &event.address.channel;
+        let unknown = (event.status == DeliveryStatus::Unknown).then(|| Self::new(channel, event.delivery_id));
+        event.provider_id.iter().map(|id| Self::new(channel, id)).chain(unknown).collect()
+    }
+
+    /// Those that a receipt is the other half of.
+    pub fn of_receipt(receipt: &Receipt) -> Vec<Self> {
+        let channel = &receipt.channel;
+        let by_delivery = receipt.delivery_id.map(|id| Self::new(channel, id));
+        std::iter::once(Self::new(channel, &receipt.provider_id)).chain(by_delivery).collect()
+    }
+}
+
+/// Which dead letters a listing shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    pub channel: Option<ChannelName>,
+    pub reason: Option<Reason>,
 }
 
 /// Which messages a listing shows: those with a delivery to which all of this applies.
@@ -31,6 +89,20 @@ pub enum Write {
 pub struct Filter {
     pub status: Option<DeliveryStatus>,
     pub channel: Option<ChannelName>,
+}
+
+/// A dead letter and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetterRow {
+    pub letter: DeadLetter,
+    /// The highest generation that it was replayed as; 0: never.
+    pub replayed_as: Generation,
+}
+
+impl DeadLetterRow {
+    pub fn is_replayed(&self) -> bool {
+        self.replayed_as > self.letter.delivery.generation
+    }
 }
 
 /// One page of a listing, newest first.
@@ -62,11 +134,12 @@ pub trait Status: Send + Sync + 'static {
     /// Writes a batch. Cheapest with hundreds of writes a call.
     async fn write(&self, writes: Vec<Write>) -> Result<(), Error>;
 
-    /// A message with all its deliveries and attempts. `None` until its [`Write::Message`] came.
-    /// A delivery without an end whose message's `expires_at` is past `now` shows as `expired`.
+    /// A message with all its deliveries and attempts. `None` until its [`Write::Message`] or [`Write::Inbound`] came.
+    /// A delivery without an end whose `expires_at` (the message's, unless it was replayed) is past `now` shows as
+    /// `expired`.
     async fn message(&self, tenant: &TenantId, id: MessageId, now: Timestamp) -> Result<Option<MessageView>, Error>;
 
-    /// Messages of one conversation, newest first. An unknown conversation has no messages.
+    /// Messages of one conversation, from either side, newest first. An unknown conversation has no messages.
     async fn conversation(
         &self,
         tenant: &TenantId,
@@ -75,8 +148,8 @@ pub trait Status: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<MessagePage, Error>;
 
-    /// Messages with a delivery that matches `filter`, newest first. The stored status counts, so that a delivery which
-    /// only shows as `expired` is still listed under its last one.
+    /// Messages with a delivery that matches `filter`, newest first; the empty filter shows received ones too. The stored
+    /// status counts, so that a delivery which only shows as `expired` is still listed under its last one.
     async fn messages(
         &self,
         tenant: &TenantId,
@@ -85,15 +158,36 @@ pub trait Status: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<MessagePage, Error>;
 
-    /// The delivery to which a provider gave this id of its own.
+    /// The delivery to which a provider gave this id of its own: that of the id's [`Join`].
     async fn by_provider_id(
         &self,
         channel: &ChannelName,
         provider_id: &str,
     ) -> Result<Option<(MessageId, DeliveryId)>, Error>;
 
-    /// Deletes messages accepted before `accepted_before` (and all that belongs to them), some thousand a call. The
-    /// number deleted; 0 means there were none left.
+    /// For each key, in their order, what came of its two halves.
+    async fn joins(&self, keys: &[JoinKey]) -> Result<Vec<Join>, Error>;
+
+    /// The accepted message itself, as the log had it. `None` until its [`Write::Message`] came, and for a received one.
+    async fn accepted(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Message>, Error>;
+
+    /// The conversation of the latest message to `address` that a provider gave an id: the one with the greatest
+    /// `accepted_at`. `None` where none is known.
+    async fn conversation_with(&self, tenant: &TenantId, address: &Address) -> Result<Option<ConversationId>, Error>;
+
+    /// A dead letter, whether it was replayed or not.
+    async fn dead_letter(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Option<DeadLetterRow>, Error>;
+
+    /// Dead letters that match `filter` and were not replayed since, newest failure first.
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        filter: &DeadLetterFilter,
+        page: &PageRequest,
+    ) -> Result<DeadLetterPage, Error>;
+
+    /// Deletes messages accepted before `accepted_before` and all that belongs to them, also where the message itself never
+    /// came, and receipts that waited in vain: some thousand rows a call. Their number; 0 means there were none left.
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error>;
 
     /// Whether the store answers now.

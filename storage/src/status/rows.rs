@@ -6,21 +6,26 @@
 //! the split into batches changes the end.
 
 mod cursor;
+mod dead_letters;
+mod joins;
 
 pub use cursor::{Listing, Position};
+pub use dead_letters::{Letter, LetterKey, LetterRow, Replay};
+pub use joins::{ContactKey, ContactRow, Half, JoinRow};
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use chat4all_proto::envelope::{Attempt, Reason};
 use chat4all_proto::http::{AttemptView, DeliveryView, MessagePage, MessageView};
 use chat4all_proto::status::Precedence;
 use chat4all_proto::{
-    Address, ChannelName, ConversationId, DeliveryId, DeliveryStatus, Generation, Message, MessageId, MessageStatus,
+    Address, ConversationId, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId, MessageStatus,
     StatusEvent, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Write};
+use super::{Error, JoinKey, Write};
 
 /// A set of rows: one batch, the answer to one query, or a whole store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +34,11 @@ pub struct Rows {
     pub deliveries: BTreeMap<DeliveryKey, DeliveryRow>,
     /// Each as JSON. Of two about one attempt the greater text stays.
     pub attempts: BTreeMap<AttemptKey, String>,
-    pub provider_ids: BTreeMap<ProviderIdKey, ProviderIdRow>,
+    /// Of deliveries that are in `deliveries` too.
+    pub provider_ids: BTreeMap<DeliveryKey, ProviderIdRow>,
+    pub joins: BTreeMap<JoinKey, JoinRow>,
+    pub contacts: BTreeMap<ContactKey, ContactRow>,
+    pub dead_letters: BTreeMap<LetterKey, LetterRow>,
 }
 
 /// Clients may choose message ids, and delivery ids follow from them: only with the tenant is either unique.
@@ -54,19 +63,12 @@ pub struct AttemptKey {
     pub number: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProviderIdKey {
-    pub delivery: DeliveryKey,
-    pub channel: ChannelName,
-    pub provider_id: String,
-}
-
-/// A message as accepted. The least stays, in the order of the fields: the first accepted.
+/// A message as accepted, or as received from the other side. The least stays, in the order of the fields: the first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageRow {
     pub accepted_at_ms: i64,
     pub conversation: ConversationId,
-    /// The whole `Message` as JSON.
+    /// The whole `Message` or `Inbound` as JSON.
     pub body: String,
 }
 
@@ -82,11 +84,11 @@ pub struct DeliveryRow {
     pub body: String,
 }
 
-/// An id that a provider gave. The greatest stays, in the order of the fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The id that a provider gave a delivery. The greatest stays, in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProviderIdRow {
     pub precedence: i64,
-    pub accepted_at_ms: i64,
+    pub provider_id: String,
 }
 
 /// The part of an event that is only ever shown.
@@ -96,10 +98,21 @@ struct DeliveryBody {
     reason: Option<Reason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_at: Option<Timestamp>,
+    /// Of a replay, which has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    awaits_receipt: bool,
+}
+
+/// What the body of a message's row is.
+enum Body {
+    Accepted(Message),
+    Received(Inbound),
 }
 
 impl Rows {
-    /// Coalesces a batch: at most one row remains for each message, delivery, attempt and provider id.
+    /// Coalesces a batch: at most one row of each kind remains for each key.
     pub fn of<'a>(writes: impl IntoIterator<Item = &'a Write>) -> Self {
         let mut rows = Self::default();
         for write in writes {
@@ -110,20 +123,31 @@ impl Rows {
 
     pub fn apply(&mut self, write: &Write) {
         match write {
+            Write::Message(message) if message.generation > Generation(0) => self.apply_replay(message),
             Write::Message(message) => self.apply_message(message),
             Write::Event(event) => self.apply_event(event),
+            Write::Receipt(receipt) => self.apply_receipt(receipt),
+            Write::DeadLetter(letter) => self.apply_dead_letter(letter),
+            Write::Inbound(inbound) => self.apply_inbound(inbound),
         }
     }
 
     fn apply_message(&mut self, message: &Message) {
-        if message.generation > Generation(0) {
-            return;
-        }
         let key = MessageKey { tenant: message.tenant.clone(), message: message.message_id };
         let row = MessageRow {
             accepted_at_ms: millis(message.accepted_at),
             conversation: message.conversation_id.clone(),
             body: json(message),
+        };
+        keep(&mut self.messages, key, row, |new, old| new < old);
+    }
+
+    fn apply_inbound(&mut self, inbound: &Inbound) {
+        let key = MessageKey { tenant: inbound.tenant.clone(), message: inbound.message_id };
+        let row = MessageRow {
+            accepted_at_ms: millis(inbound.received_at),
+            conversation: inbound.conversation_id.clone(),
+            body: json(inbound),
         };
         keep(&mut self.messages, key, row, |new, old| new < old);
     }
@@ -144,11 +168,11 @@ impl Rows {
             keep(&mut self.attempts, key, json(attempt), |new, old| new > old);
         }
         if let Some(provider_id) = &event.provider_id {
-            let (channel, provider_id) = (event.address.channel.clone(), provider_id.clone());
-            let row = ProviderIdRow { precedence, accepted_at_ms: millis(event.accepted_at) };
-            let key = ProviderIdKey { delivery: key.clone(), channel, provider_id };
-            keep(&mut self.provider_ids, key, row, |new, old| new > old);
+            let row = ProviderIdRow { precedence, provider_id: provider_id.clone() };
+            keep(&mut self.provider_ids, key.clone(), row, |new, old| new > old);
+            self.apply_contact(event);
         }
+        self.apply_event_half(event, precedence);
         if self.deliveries.get(&key).is_some_and(|row| row.precedence > precedence) {
             return; // spares the encoding
         }
@@ -157,7 +181,12 @@ impl Rows {
             updated_at_ms: millis(event.at),
             accepted_at_ms: millis(event.accepted_at),
             address: event.address.clone(),
-            body: json(&DeliveryBody { reason: event.reason, retry_at: event.retry_at }),
+            body: json(&DeliveryBody {
+                reason: event.reason,
+                retry_at: event.retry_at,
+                expires_at: (event.generation > Generation(0)).then_some(event.expires_at),
+                awaits_receipt: event.awaits_receipt,
+            }),
         };
         keep(&mut self.deliveries, key, row, |new, old| new > old);
     }
@@ -165,30 +194,57 @@ impl Rows {
     /// A message with all of its rows that are here. `None` without the message's own row.
     /// `Refused` if a row cannot be read: a newer version wrote it, or it was damaged.
     pub fn view(&self, key: &MessageKey, now: Timestamp) -> Result<Option<MessageView>, Error> {
-        let Some(row) = self.messages.get(key) else { return Ok(None) };
-        let message: Message = parse(&row.body, key)?;
+        Ok(match self.body(key)? {
+            Some(Body::Accepted(message)) => Some(self.accepted_view(key, message, now)?),
+            Some(Body::Received(inbound)) => Some(received_view(inbound)),
+            None => None,
+        })
+    }
+
+    /// The accepted message of this id, if its row is here.
+    pub fn accepted(&self, key: &MessageKey) -> Result<Option<Message>, Error> {
+        Ok(match self.body(key)? {
+            Some(Body::Accepted(message)) => Some(message),
+            Some(Body::Received(_)) | None => None,
+        })
+    }
+
+    /// Accepted messages are by far the most, and are tried first; the error is about what it looks like.
+    fn body(&self, key: &MessageKey) -> Result<Option<Body>, Error> {
+        let Some(MessageRow { body, .. }) = self.messages.get(key) else { return Ok(None) };
+        let error = match parse(body, key.message) {
+            Ok(message) => return Ok(Some(Body::Accepted(message))),
+            Err(error) => error,
+        };
+        parse(body, key.message).map(|inbound| Some(Body::Received(inbound))).map_err(|_| error)
+    }
+
+    fn accepted_view(&self, key: &MessageKey, message: Message, now: Timestamp) -> Result<MessageView, Error> {
         let first = DeliveryKey { message: key.clone(), delivery: DeliveryId::from_uuid(uuid::Uuid::nil()) };
         let mut deliveries = self
             .deliveries
             .range(first..)
             .take_while(|(delivery, _)| delivery.message == *key)
-            .map(|(delivery, row)| self.delivery_view(delivery, row, now >= message.expires_at))
+            .map(|(delivery, row)| self.delivery_view(delivery, row, message.expires_at, now))
             .collect::<Result<Vec<_>, Error>>()?;
         deliveries.sort_by_cached_key(|delivery| {
             let place = message.to.iter().position(|address| *address == delivery.to);
             (place.unwrap_or(usize::MAX), delivery.delivery_id)
         });
-        Ok(Some(MessageView {
+        Ok(MessageView {
             message_id: message.message_id,
             conversation_id: message.conversation_id,
-            status: MessageStatus::of(deliveries.iter().map(|delivery| delivery.status), message.to.len()),
+            from: None,
+            status: MessageStatus::of(deliveries.iter().map(|one| (one.status, one.has_ended())), message.to.len()),
             to: message.to,
             content: message.content,
+            provider_id: None,
+            reply_to: message.reply_to,
             metadata: message.metadata,
             accepted_at: message.accepted_at,
-            expires_at: message.expires_at,
+            expires_at: Some(message.expires_at),
             deliveries,
-        }))
+        })
     }
 
     /// One page of a listing from messages in any order, which may be more than `limit` and named repeatedly. Their rows
@@ -200,22 +256,27 @@ impl Rows {
         limit: usize,
         now: Timestamp,
     ) -> Result<MessagePage, Error> {
-        Position::newest_first(&mut found);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next_cursor = found.last().filter(|_| more).map(|position| position.to_cursor(listing));
+        let next_cursor = listing.cut(&mut found, limit);
         let mut messages = Vec::with_capacity(found.len());
         for position in &found {
-            let key = MessageKey { tenant: listing.tenant().clone(), message: position.message };
+            let key = MessageKey { tenant: listing.tenant().clone(), message: MessageId::from_uuid(position.id) };
             messages.extend(self.view(&key, now)?);
         }
         Ok(MessagePage { messages, next_cursor })
     }
 
-    fn delivery_view(&self, key: &DeliveryKey, row: &DeliveryRow, expired: bool) -> Result<DeliveryView, Error> {
-        let (generation, status) = decode(row.precedence).ok_or_else(|| unreadable(&key.message))?;
-        let body: DeliveryBody = parse(&row.body, &key.message)?;
-        let expired = expired && !status.is_end();
+    /// `expires_at` is the message's.
+    fn delivery_view(
+        &self,
+        key: &DeliveryKey,
+        row: &DeliveryRow,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<DeliveryView, Error> {
+        let unknown = || refused(key.message.message, &"its status is of a later version");
+        let Precedence { generation, status, .. } = decode(row.precedence).ok_or_else(unknown)?;
+        let body: DeliveryBody = parse(&row.body, key.message.message)?;
+        let expired = !status.is_end() && now >= body.expires_at.unwrap_or(expires_at);
         Ok(DeliveryView {
             delivery_id: key.delivery,
             to: row.address.clone(),
@@ -223,20 +284,11 @@ impl Rows {
             generation,
             updated_at: timestamp(row.updated_at_ms),
             reason: body.reason,
-            provider_id: self.provider_id_of(key),
+            provider_id: self.provider_ids.get(key).map(|row| row.provider_id.clone()),
             retry_at: body.retry_at.filter(|_| !expired),
+            awaits_receipt: body.awaits_receipt,
             attempts: self.attempts_of(key)?,
         })
-    }
-
-    /// The id given last, should there be several.
-    fn provider_id_of(&self, key: &DeliveryKey) -> Option<String> {
-        let first = ProviderIdKey { delivery: key.clone(), channel: first_channel(), provider_id: String::new() };
-        self.provider_ids
-            .range(first..)
-            .take_while(|(id, _)| id.delivery == *key)
-            .max_by_key(|(id, row)| (**row, &id.provider_id))
-            .map(|(id, _)| id.provider_id.clone())
     }
 
     fn attempts_of(&self, key: &DeliveryKey) -> Result<Vec<AttemptView>, Error> {
@@ -250,10 +302,27 @@ impl Rows {
             .range(first..)
             .take_while(|(attempt, _)| attempt.delivery == *key)
             .map(|(attempt, body)| {
-                let parsed: Attempt = parse(body, &key.message)?;
+                let parsed: Attempt = parse(body, key.message.message)?;
                 Ok(AttemptView::of(parsed, attempt.generation))
             })
             .collect()
+    }
+}
+
+fn received_view(inbound: Inbound) -> MessageView {
+    MessageView {
+        message_id: inbound.message_id,
+        conversation_id: inbound.conversation_id,
+        status: MessageStatus::Received,
+        from: Some(inbound.from),
+        to: Vec::new(),
+        content: inbound.content,
+        provider_id: Some(inbound.provider_id),
+        reply_to: inbound.reply_to,
+        metadata: Default::default(),
+        accepted_at: inbound.received_at,
+        expires_at: None,
+        deliveries: Vec::new(),
     }
 }
 
@@ -272,6 +341,11 @@ fn keep<K: Ord, V>(rows: &mut BTreeMap<K, V>, key: K, new: V, is_better: impl Fn
     }
 }
 
+/// Of the half that is there and `new`, the greater one stays.
+fn raise<T: Ord>(half: &mut Option<T>, new: T) {
+    *half = half.take().max(Some(new));
+}
+
 /// Most bits of an attempt's number in an encoded precedence. Higher numbers count as the highest.
 const ATTEMPT_BITS: u32 = 27;
 const RANK_BITS: u32 = 4;
@@ -283,11 +357,12 @@ pub fn encode(precedence: Precedence) -> i64 {
     (i64::from(precedence.generation.0) << (RANK_BITS + ATTEMPT_BITS)) | (rank << ATTEMPT_BITS) | attempt
 }
 
-/// What an encoded precedence says of the delivery. `None` for a status of a later version.
-pub fn decode(encoded: i64) -> Option<(Generation, DeliveryStatus)> {
+/// The precedence that `encode` encoded. `None` for a status of a later version.
+pub fn decode(encoded: i64) -> Option<Precedence> {
     let generation = u32::try_from(encoded >> (RANK_BITS + ATTEMPT_BITS)).ok()?;
     let rank = u8::try_from((encoded >> ATTEMPT_BITS) & ((1 << RANK_BITS) - 1)).ok()?;
-    Some((Generation(generation), DeliveryStatus::from_rank(rank)?))
+    let attempt = u32::try_from(encoded & ((1 << ATTEMPT_BITS) - 1)).ok()?;
+    Some(Precedence { generation: Generation(generation), status: DeliveryStatus::from_rank(rank)?, attempt })
 }
 
 /// Milliseconds as engines store them. Times past the year 292,278,994 count as the last.
@@ -304,19 +379,13 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("wire types have text keys and no failing serializer")
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a str, key: &MessageKey) -> Result<T, Error> {
-    serde_json::from_str(body).map_err(|error| {
-        Error::Refused(format!("a row of message `{}` in the status store cannot be read: {error}", key.message))
-    })
+/// Reads a row about `about`.
+fn parse<'a, T: Deserialize<'a>>(body: &'a str, about: impl fmt::Display) -> Result<T, Error> {
+    serde_json::from_str(body).map_err(|error| refused(about, &error))
 }
 
-fn unreadable(key: &MessageKey) -> Error {
-    Error::Refused(format!("a row of message `{}` in the status store has an unknown status", key.message))
-}
-
-/// The least channel name there is.
-fn first_channel() -> ChannelName {
-    "0".parse().expect("a digit is a channel name, and none is less")
+fn refused(about: impl fmt::Display, error: &dyn fmt::Display) -> Error {
+    Error::Refused(format!("a row of `{about}` in the status store cannot be read: {error}"))
 }
 
 #[cfg(test)]
@@ -337,7 +406,7 @@ mod tests {
         let encoded: Vec<i64> = all.iter().map(|precedence| encode(*precedence)).collect();
         assert!(encoded.is_sorted_by(|a, b| a < b) && encoded[0] >= 0);
         for (precedence, encoded) in all.iter().zip(encoded) {
-            assert_eq!(decode(encoded), Some((precedence.generation, precedence.status)));
+            assert_eq!(decode(encoded), Some(*precedence));
         }
     }
 

@@ -6,12 +6,12 @@ use chat4all_proto::Timestamp;
 use chat4all_proto::outcome::{Outcome, Report};
 use http::StatusCode;
 
-use crate::{Answer, Silence, retry_after};
+use crate::{Answer, retry_after, silence};
 
 pub(super) fn report(answer: &Answer, now: Timestamp) -> Report {
     match answer {
         Answer::Response { status, headers, .. } => of_status(*status, retry_after::read(headers, now)),
-        Answer::Silence(silence) => of_silence(*silence),
+        Answer::Silence(silence) => silence::report(*silence),
     }
 }
 
@@ -23,12 +23,13 @@ fn of_status(status: StatusCode, after: Option<Duration>) -> Report {
         StatusCode::SERVICE_UNAVAILABLE if after.is_some() => {
             (Outcome::Throttled { after }, Some("not available, and said for how long".to_owned()))
         }
-        _ if status.is_redirection() => {
-            (Outcome::Transient { after }, Some("answered with a redirect, which is never followed".to_owned()))
-        }
-        _ => (Outcome::Transient { after }, Some(refusal(status))),
+        _ if status.is_redirection() => (
+            Outcome::Transient { after, attempts_max: None },
+            Some("answered with a redirect, which is never followed".to_owned()),
+        ),
+        _ => (Outcome::Transient { after, attempts_max: None }, Some(refusal(status))),
     };
-    Report { outcome, code: Some(status.as_str().to_owned()), detail }
+    Report::new(outcome, Some(status.as_str().to_owned()), detail)
 }
 
 fn refusal(status: StatusCode) -> String {
@@ -38,23 +39,10 @@ fn refusal(status: StatusCode) -> String {
     }
 }
 
-fn of_silence(silence: Silence) -> Report {
-    let (outcome, code, detail) = match silence {
-        Silence::ForbiddenTarget => (
-            Outcome::MessageRejected,
-            Some("forbidden_target".to_owned()),
-            "the target is not on the public internet; `allow_private_targets` would allow it".to_owned(),
-        ),
-        Silence::NoConnection => (Outcome::Transient { after: None }, None, "no connection could be made".to_owned()),
-        Silence::TimedOut { after } => (Outcome::Ambiguous, None, format!("no answer within {after:?}")),
-        Silence::Broken => (Outcome::Ambiguous, None, "the connection broke, or the answer was not HTTP".to_owned()),
-    };
-    Report { outcome, code, detail: Some(detail) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Silence;
     use bytes::Bytes;
     use chat4all_proto::envelope::OutcomeKind::{self, *};
     use http::HeaderMap;
@@ -70,7 +58,7 @@ mod tests {
         };
         let report = report(&answer, NOW);
         let after = match &report.outcome {
-            Outcome::Throttled { after } | Outcome::Transient { after } => *after,
+            Outcome::Throttled { after } | Outcome::Transient { after, .. } => *after,
             _ => None,
         };
         assert_eq!((report.outcome.kind(), after.map(|after| after.as_secs())), expected, "{status} {retry_after:?}");

@@ -18,6 +18,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// The keys that hold secrets.
+    pub const SECRETS: &[&str] = &["signing_secret"];
+
     /// Finds what would be wrong at the first delivery.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.keys().map(drop)

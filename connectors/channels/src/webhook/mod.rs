@@ -10,12 +10,12 @@ mod target;
 
 use bytes::Bytes;
 use chat4all_proto::outcome::Report;
-use chat4all_proto::{Content, DeliveryStatus, Outbound, Timestamp};
+use chat4all_proto::{DeliveryStatus, Outbound, Timestamp};
 use http::HeaderMap;
 
 pub use self::config::Config;
 use self::signature::Key;
-use crate::{Answer, Channel, Invalid, Request, Unfit};
+use crate::{Answer, Channel, Invalid, Outgoing, Request, Unfit};
 
 /// One configured webhook channel.
 pub struct Webhook {
@@ -43,8 +43,8 @@ impl Channel for Webhook {
     }
 
     /// Any content will do; the target must be a URL. A host name passes: what it resolves to is checked when dialling.
-    fn check(&self, target: &str, _content: &Content) -> Result<(), Unfit> {
-        target::parse(target, self.allow_private_targets).map(drop)
+    fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), Unfit> {
+        target::parse(outgoing.target, self.allow_private_targets).map(drop)
     }
 
     /// A webhook sends no receipts: its 2xx is the end.
@@ -55,6 +55,10 @@ impl Channel for Webhook {
     /// By `webhook-id`, which is the delivery's and the same in every attempt.
     fn dedupes(&self) -> bool {
         true
+    }
+
+    fn may_dial_private(&self) -> bool {
+        self.allow_private_targets
     }
 
     fn request(&self, delivery: &Outbound, now: Timestamp) -> Result<Request, Unfit> {

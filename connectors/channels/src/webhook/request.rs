@@ -85,7 +85,7 @@ fn ascii(text: String) -> HeaderValue {
 mod tests {
     use super::super::{Config, Webhook};
     use super::*;
-    use crate::{Channel, Request};
+    use crate::{Channel, Outgoing, Request};
     use secrecy::SecretString;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -153,7 +153,7 @@ mod tests {
         let mut delivery = delivery(TEXT);
         delivery.to = "hook:http://127.0.0.1/".parse().unwrap();
         let webhook = Webhook::new(Config::default()).ok().unwrap();
-        let expected = webhook.check("http://127.0.0.1/", &delivery.content).unwrap_err();
+        let expected = webhook.check(&Outgoing::of(&delivery)).unwrap_err();
         assert_eq!(webhook.request(&delivery, AT).unwrap_err(), expected);
     }
 }

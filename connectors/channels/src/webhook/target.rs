@@ -9,7 +9,7 @@ use crate::{Unfit, public_address};
 /// Reads the target of an address. Refused are relative and foreign URLs, user names and passwords (they would end in
 /// logs of proxies), fragments (never sent), and addresses outside the public internet unless `allow_private`.
 pub(super) fn parse(target: &str, allow_private: bool) -> Result<Url, Unfit> {
-    let unfit = |detail: &str| Unfit { field: "to", detail: detail.to_owned() };
+    let unfit = |detail: &str| Unfit::new("to", detail);
     // `Url` would quietly repair `http:host` and `http:\\host`.
     let absolute = target.split_once("://").is_some_and(|(scheme, _)| is_http(scheme));
     if !absolute {

@@ -28,6 +28,7 @@ impl Bench {
         let policy = Policy {
             retry: retry::Policy::default(),
             accepted: DeliveryStatus::Delivered,
+            has_receipts: false,
             resend_ambiguous: true,
             topic: "hook-outbound".into(),
             partition: 3,
@@ -176,6 +177,7 @@ impl Bench {
             conversation_id: conversation.parse().expect("a conversation"),
             to: format!("hook:{target}").parse().expect("an address"),
             content: Content::Text { text: "hi".into() },
+            reply_to: None,
             metadata: Default::default(),
             accepted_at: self.wall(),
             expires_at: self.wall().saturating_add(self.lifetime),
@@ -184,7 +186,7 @@ impl Bench {
 }
 
 pub fn said(outcome: Outcome, code: Option<&str>) -> Report {
-    Report { outcome, code: code.map(str::to_owned), detail: None }
+    Report::new(outcome, code.map(str::to_owned), None)
 }
 
 pub fn took() -> Report {
@@ -192,7 +194,7 @@ pub fn took() -> Report {
 }
 
 pub fn transient() -> Report {
-    said(Outcome::Transient { after: None }, Some("500"))
+    said(Outcome::TRANSIENT, Some("500"))
 }
 
 pub fn ambiguous() -> Report {

@@ -299,7 +299,7 @@ impl World {
             self.after(2_000, Coming::Answer { lease, callers, offset, answer: Answer::Taken });
             self.judge.started(&attempt, self.now().wall)?;
             // Tells the engine that it failed long before the truth is known.
-            let report = Report { outcome: Outcome::MessageRejected, code: None, detail: None };
+            let report = Report::new(Outcome::MessageRejected, None, None);
             let jitter = retry::Unit::new(0.5);
             return self.feed(Event::Finished(Finished { offset, report, took: Duration::ZERO, jitter }));
         }
@@ -329,13 +329,13 @@ impl World {
         let outcome = match answer {
             Answer::Taken => Outcome::Accepted { provider_id: None },
             Answer::TakenAndLost | Answer::NotTakenAndLost => Outcome::Ambiguous,
-            Answer::Failed => Outcome::Transient { after: None },
+            Answer::Failed => Outcome::TRANSIENT,
             Answer::Slow => Outcome::Throttled { after: Some(Duration::from_millis(self.random.below(5_000))) },
             Answer::Refused => Outcome::MessageRejected,
             Answer::Gone => Outcome::RecipientGone,
         };
         self.judge.counted(offset, &outcome);
-        let report = Report { outcome, code: None, detail: None };
+        let report = Report::new(outcome, None, None);
         let jitter = retry::Unit::new(self.random.below(1_000) as f64 / 1_000.0);
         self.feed(Event::Finished(Finished { offset, report, took: Duration::from_millis(1), jitter }))?;
         if self.mutant == Mutant::StartsWhileDraining && self.draining {
@@ -362,6 +362,7 @@ fn policy() -> Policy {
     Policy {
         retry: retry::Policy::default(),
         accepted: DeliveryStatus::Delivered,
+        has_receipts: false,
         resend_ambiguous: true,
         topic: "hook-outbound".into(),
         partition: 0,

@@ -77,6 +77,7 @@ fn delivery(index: u64, random: &mut Random, begin: Timestamp) -> Outbound {
         conversation_id: format!("conversation {}", random.below(40)).parse().expect("a conversation"),
         to: "hook:http://x.test/".parse().expect("an address"),
         content: Content::Text { text: "hi".into() },
+        reply_to: None,
         metadata: Default::default(),
         accepted_at: begin,
         expires_at: begin.saturating_add(lifetime),

@@ -22,14 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat4all_proto::http::{MessagePage, MessageView};
-use chat4all_proto::{ChannelName, ConversationId, DeliveryId, MessageId, TenantId, Timestamp};
+use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
+use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
 use chat4all_storage::Status;
 use chat4all_storage::status::rows::{Listing, Position};
-use chat4all_storage::status::{Error, Filter, PageRequest, Write};
+use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Write};
 
 use crate::sqlite::{self, Schema};
 use crate::turnstile::Turnstile;
+use query::{dead_letters, joins};
 use readers::Readers;
 use writer::Writer;
 
@@ -120,8 +121,39 @@ impl Status for EmbeddedStatus {
         channel: &ChannelName,
         provider_id: &str,
     ) -> Result<Option<(MessageId, DeliveryId)>, Error> {
-        let (channel, provider_id) = (channel.clone(), provider_id.to_owned());
-        self.readers.run(move |snapshot| query::by_provider_id(snapshot, &channel, &provider_id)).await
+        let joins = self.joins(&[JoinKey::new(channel, provider_id)]).await?;
+        Ok(joins.into_iter().find_map(|join| join.event).map(|event| (event.message_id, event.delivery_id)))
+    }
+
+    async fn joins(&self, keys: &[JoinKey]) -> Result<Vec<Join>, Error> {
+        let keys = keys.to_vec();
+        self.readers.run(move |snapshot| joins::find(snapshot, &keys)).await
+    }
+
+    async fn accepted(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Message>, Error> {
+        let tenant = tenant.clone();
+        self.readers.run(move |snapshot| query::accepted(snapshot, &tenant, id)).await
+    }
+
+    async fn conversation_with(&self, tenant: &TenantId, address: &Address) -> Result<Option<ConversationId>, Error> {
+        let (tenant, address) = (tenant.clone(), address.clone());
+        self.readers.run(move |snapshot| joins::conversation_with(snapshot, &tenant, &address)).await
+    }
+
+    async fn dead_letter(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Option<DeadLetterRow>, Error> {
+        let tenant = tenant.clone();
+        self.readers.run(move |snapshot| dead_letters::find(snapshot, &tenant, delivery)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        filter: &DeadLetterFilter,
+        page: &PageRequest,
+    ) -> Result<DeadLetterPage, Error> {
+        let (tenant, filter, limit) = (tenant.clone(), filter.clone(), page.limit);
+        let after = Position::of_cursor(page.cursor.as_deref(), Listing::DeadLetters(&tenant, &filter))?;
+        self.readers.run(move |snapshot| dead_letters::list(snapshot, &tenant, &filter, after, limit)).await
     }
 
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {

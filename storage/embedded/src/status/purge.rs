@@ -19,19 +19,35 @@ pub(super) const OLD_ORPHANS: &str = "
       AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.tenant = d.tenant AND m.id = d.message_id)
     ORDER BY accepted_at_ms LIMIT ?5";
 
-const DELETE_MESSAGE: [&str; 4] = [
+/// What carries its message's time, and so goes with it. `?1` is the bound, `?2` the most rows.
+pub(super) const OLD_BY_TIME: [&str; 3] = [
+    "DELETE FROM joins
+     WHERE (channel, id) IN (SELECT channel, id FROM joins WHERE event_at_ms < ?1 LIMIT ?2)",
+    "DELETE FROM contacts
+     WHERE (tenant, channel, target) IN
+        (SELECT tenant, channel, target FROM contacts WHERE accepted_at_ms < ?1 LIMIT ?2)",
+    "DELETE FROM dead_letters
+     WHERE rowid IN
+        (SELECT rowid FROM dead_letters WHERE coalesce(accepted_at_ms, replay_accepted_at_ms) < ?1 LIMIT ?2)",
+];
+/// Receipts that no event came for within a day. `?1` is the most rows.
+pub(super) const IN_VAIN: &str = "
+    DELETE FROM joins
+    WHERE (channel, id) IN
+        (SELECT channel, id FROM joins WHERE event_at_ms IS NULL AND written_at_s < unixepoch() - 86400 LIMIT ?1)";
+
+const DELETE_MESSAGE: [&str; 3] = [
     "DELETE FROM messages WHERE tenant = ?1 AND id = ?2",
     "DELETE FROM deliveries WHERE tenant = ?1 AND message_id = ?2",
     "DELETE FROM attempts WHERE tenant = ?1 AND message_id = ?2",
-    "DELETE FROM provider_ids WHERE tenant = ?1 AND message_id = ?2",
 ];
-const DELETE_DELIVERY: [&str; 3] = [
+const DELETE_DELIVERY: [&str; 2] = [
     "DELETE FROM deliveries WHERE tenant = ?1 AND message_id = ?2 AND delivery_id = ?3",
     "DELETE FROM attempts WHERE tenant = ?1 AND message_id = ?2 AND delivery_id = ?3",
-    "DELETE FROM provider_ids WHERE tenant = ?1 AND message_id = ?2 AND delivery_id = ?3",
 ];
 
-/// Deletes messages accepted before `bound_ms`, then deliveries from before it that have no message. Their number.
+/// Deletes messages accepted before `bound_ms`, then what is from before it and has no message, then receipts that waited
+/// in vain. The number of rows.
 pub(super) fn purge(connection: &Connection, bound_ms: i64) -> rusqlite::Result<u64> {
     let mut done = Done::default();
     let mut tenant = String::new();
@@ -44,7 +60,11 @@ pub(super) fn purge(connection: &Connection, bound_ms: i64) -> rusqlite::Result<
         purge_orphans(connection, &next, bound_ms, &mut done)?;
         run = next;
     }
-    Ok(u64::from(done.deleted))
+    for statement in OLD_BY_TIME {
+        done.rows += connection.prepare_cached(statement)?.execute(params![bound_ms, done.rows_left()])?;
+    }
+    done.rows += connection.prepare_cached(IN_VAIN)?.execute([done.rows_left()])?;
+    Ok(done.rows as u64)
 }
 
 #[derive(Default)]
@@ -56,6 +76,10 @@ struct Done {
 impl Done {
     fn left(&self) -> u32 {
         if self.rows < ROWS_MAX { MESSAGES_MAX - self.deleted } else { 0 }
+    }
+
+    fn rows_left(&self) -> i64 {
+        ROWS_MAX.saturating_sub(self.rows) as i64
     }
 }
 

@@ -5,16 +5,21 @@
 //! with both parts one, with a status those of all channels, with a channel those of all statuses. Each run gives its
 //! newest, and the newest of these make the page. So one index serves all filters, and every write pays for one only.
 
+pub(super) mod dead_letters;
+pub(super) mod joins;
+
+use std::fmt::Display;
+use std::str::FromStr;
+
 use chat4all_proto::http::{MessagePage, MessageView};
 use chat4all_proto::{
-    Address, ChannelName, ConversationId, DeliveryId, DeliveryStatus, Generation, MessageId, TenantId, Timestamp,
+    Address, ConversationId, DeliveryId, DeliveryStatus, Generation, Message, MessageId, TenantId, Timestamp,
 };
 use chat4all_storage::status::rows::{
-    self, AttemptKey, DeliveryKey, DeliveryRow, Listing, MessageKey, MessageRow, Position, ProviderIdKey,
-    ProviderIdRow, Rows,
+    self, AttemptKey, DeliveryKey, DeliveryRow, Listing, MessageKey, MessageRow, Position, ProviderIdRow, Rows,
 };
 use chat4all_storage::status::{Error, Filter};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, Transaction, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, ToSql, Transaction, params};
 use uuid::Uuid;
 
 use super::readers::QueryError;
@@ -38,19 +43,13 @@ pub(super) const NEXT_CHANNEL: &str = "
 pub(super) const NEXT_RUN: &str = "
     SELECT tenant, status, channel FROM deliveries WHERE (tenant, status, channel) > (?1, ?2, ?3)
     ORDER BY tenant, status, channel LIMIT 1";
-pub(super) const BY_PROVIDER_ID: &str = "
-    SELECT accepted_at_ms, tenant, message_id, delivery_id FROM provider_ids
-    WHERE channel = ?1 AND provider_id = ?2";
 pub(super) const MESSAGE: &str = "
     SELECT accepted_at_ms, conversation, body FROM messages WHERE tenant = ?1 AND id = ?2";
 pub(super) const DELIVERIES: &str = "
-    SELECT delivery_id, precedence, updated_at_ms, accepted_at_ms, channel, target, body FROM deliveries
-    WHERE tenant = ?1 AND message_id = ?2";
+    SELECT delivery_id, precedence, updated_at_ms, accepted_at_ms, channel, target, body, provider_precedence, provider_id
+    FROM deliveries WHERE tenant = ?1 AND message_id = ?2";
 pub(super) const ATTEMPTS: &str = "
     SELECT delivery_id, generation, number, body, started_at_ms FROM attempts WHERE tenant = ?1 AND message_id = ?2";
-pub(super) const PROVIDER_IDS: &str = "
-    SELECT delivery_id, channel, provider_id, precedence, accepted_at_ms FROM provider_ids
-    WHERE tenant = ?1 AND message_id = ?2";
 pub(super) const ANY: &str = "SELECT 1 FROM messages WHERE tenant = '' LIMIT 1";
 
 type Result<T, E = QueryError> = std::result::Result<T, E>;
@@ -75,9 +74,8 @@ pub(super) fn conversation(
     limit: usize,
     now: Timestamp,
 ) -> Result<MessagePage> {
-    let id = after.message.as_uuid();
     let mut statement = snapshot.prepare_cached(CONVERSATION)?;
-    let key = params![tenant.as_str(), conversation.as_str(), after.accepted_at_ms, id.as_bytes(), more_than(limit)];
+    let key = params![tenant.as_str(), conversation.as_str(), after.at_ms, after.id.as_bytes(), more_than(limit)];
     let found = positions(&mut statement, key, limit)?;
     show(snapshot, Listing::Conversation(tenant, conversation), found, limit, now)
 }
@@ -90,34 +88,25 @@ pub(super) fn messages(
     limit: usize,
     now: Timestamp,
 ) -> Result<MessagePage> {
-    let id = after.message.as_uuid();
     let mut found = Vec::new();
     if *filter == Filter::default() {
         let mut statement = snapshot.prepare_cached(ALL)?;
-        let key = params![tenant.as_str(), after.accepted_at_ms, id.as_bytes(), more_than(limit)];
+        let key = params![tenant.as_str(), after.at_ms, after.id.as_bytes(), more_than(limit)];
         found = positions(&mut statement, key, limit)?;
     }
     for (status, channel) in runs(snapshot, tenant, filter)? {
         let mut statement = snapshot.prepare_cached(RUN)?;
-        let key = params![tenant.as_str(), status.rank(), channel, after.accepted_at_ms, id.as_bytes()];
+        let key = params![tenant.as_str(), status.rank(), channel, after.at_ms, after.id.as_bytes()];
         found.extend(positions(&mut statement, key, limit)?);
     }
     show(snapshot, Listing::Messages(tenant, filter), found, limit, now)
 }
 
-pub(super) fn by_provider_id(
-    snapshot: &Transaction<'_>,
-    channel: &ChannelName,
-    provider_id: &str,
-) -> Result<Option<(MessageId, DeliveryId)>> {
-    let mut statement = snapshot.prepare_cached(BY_PROVIDER_ID)?;
-    let found = statement
-        .query_map([channel.as_str(), provider_id], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, uuid(row, 2)?, uuid(row, 3)?))
-        })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let newest = found.into_iter().max();
-    Ok(newest.map(|(_, _, message, delivery)| (MessageId::from_uuid(message), DeliveryId::from_uuid(delivery))))
+pub(super) fn accepted(snapshot: &Transaction<'_>, tenant: &TenantId, id: MessageId) -> Result<Option<Message>> {
+    let key = MessageKey { tenant: tenant.clone(), message: id };
+    let mut rows = Rows::default();
+    load_message(snapshot, &key, &mut rows)?;
+    Ok(rows.accepted(&key)?)
 }
 
 pub(super) fn check(snapshot: &Transaction<'_>) -> Result<()> {
@@ -146,17 +135,22 @@ fn runs(snapshot: &Transaction<'_>, tenant: &TenantId, filter: &Filter) -> Resul
         (Some(status), Some(channel)) => vec![(status, channel.to_string())],
         (None, Some(channel)) => DeliveryStatus::ALL.map(|status| (status, channel.to_string())).into(),
         (Some(status), None) => {
-            let mut statement = snapshot.prepare_cached(NEXT_CHANNEL)?;
-            let mut runs: Vec<(DeliveryStatus, String)> = Vec::new();
-            loop {
-                let after = runs.last().map_or("", |(_, channel)| channel);
-                let key = params![tenant.as_str(), status.rank(), after];
-                let Some(channel) = statement.query_row(key, |row| row.get(0)).optional()? else { break };
-                runs.push((status, channel));
-            }
-            runs
+            let channels = channels(snapshot, NEXT_CHANNEL, tenant, &status.rank())?;
+            channels.into_iter().map(|channel| (status, channel)).collect()
         }
     })
+}
+
+/// The channels of all runs of a status or reason: `next` finds the one after another.
+fn channels(snapshot: &Connection, next: &str, tenant: &TenantId, of: &dyn ToSql) -> rusqlite::Result<Vec<String>> {
+    let mut statement = snapshot.prepare_cached(next)?;
+    let mut channels: Vec<String> = Vec::new();
+    loop {
+        let after = channels.last().map_or("", String::as_str);
+        let found = statement.query_row(params![tenant.as_str(), of, after], |row| row.get(0)).optional()?;
+        let Some(channel) = found else { return Ok(channels) };
+        channels.push(channel);
+    }
 }
 
 /// The first places of a listing in order, each once, and one more than the page shows, to know whether it is the last.
@@ -166,7 +160,7 @@ fn positions(statement: &mut CachedStatement<'_>, key: impl Params, limit: usize
     while found.len() <= limit
         && let Some(row) = rows.next()?
     {
-        let position = Position { accepted_at_ms: row.get(0)?, message: MessageId::from_uuid(uuid(row, 1)?) };
+        let position = Position { at_ms: row.get(0)?, id: uuid(row, 1)? };
         if found.last() != Some(&position) {
             found.push(position);
         }
@@ -188,26 +182,31 @@ fn show(
     Position::newest_first(&mut found);
     let mut rows = Rows::default();
     for position in found.iter().take(limit) {
-        load(snapshot, &MessageKey { tenant: listing.tenant().clone(), message: position.message }, &mut rows)?;
+        let message = MessageId::from_uuid(position.id);
+        load(snapshot, &MessageKey { tenant: listing.tenant().clone(), message }, &mut rows)?;
     }
     Ok(rows.page(listing, found, limit, now)?)
 }
 
 /// Loads a message's row and all that belongs to it; nothing if it has not come.
 fn load(connection: &Connection, key: &MessageKey, rows: &mut Rows) -> Result<()> {
+    load_message(connection, key, rows)?;
+    if !rows.messages.contains_key(key) {
+        return Ok(());
+    }
     let id = key.message.as_uuid();
     let params = params![key.tenant.as_str(), id.as_bytes()];
-    let message = connection.prepare_cached(MESSAGE)?.query_row(params, message_row).optional()?;
-    let Some(message) = message else { return Ok(()) };
-    rows.messages.insert(key.clone(), message?);
-
     let delivery = |row: &Row<'_>| {
         uuid(row, 0).map(|id| DeliveryKey { message: key.clone(), delivery: DeliveryId::from_uuid(id) })
     };
     let mut statement = connection.prepare_cached(DELIVERIES)?;
     let mut found = statement.query(params)?;
     while let Some(row) = found.next()? {
-        rows.deliveries.insert(delivery(row)?, delivery_row(row)?);
+        let key = delivery(row)?;
+        if let Some(provider_id) = row.get(8)? {
+            rows.provider_ids.insert(key.clone(), ProviderIdRow { precedence: row.get(7)?, provider_id });
+        }
+        rows.deliveries.insert(key, delivery_row(row)?);
     }
     let mut statement = connection.prepare_cached(ATTEMPTS)?;
     let mut found = statement.query(params)?;
@@ -220,23 +219,21 @@ fn load(connection: &Connection, key: &MessageKey, rows: &mut Rows) -> Result<()
         };
         rows.attempts.insert(key, row.get(3)?);
     }
-    let mut statement = connection.prepare_cached(PROVIDER_IDS)?;
-    let mut found = statement.query(params)?;
-    while let Some(row) = found.next()? {
-        let (channel, provider_id) = (channel(row, 1)?, row.get(2)?);
-        let key = ProviderIdKey { delivery: delivery(row)?, channel, provider_id };
-        rows.provider_ids.insert(key, ProviderIdRow { precedence: row.get(3)?, accepted_at_ms: row.get(4)? });
+    Ok(())
+}
+
+fn load_message(connection: &Connection, key: &MessageKey, rows: &mut Rows) -> Result<()> {
+    let id = key.message.as_uuid();
+    let mut statement = connection.prepare_cached(MESSAGE)?;
+    let mut found = statement.query(params![key.tenant.as_str(), id.as_bytes()])?;
+    if let Some(row) = found.next()? {
+        rows.messages.insert(key.clone(), message_row(row)?);
     }
     Ok(())
 }
 
-fn message_row(row: &Row<'_>) -> rusqlite::Result<Result<MessageRow, Error>> {
-    let conversation: String = row.get(1)?;
-    let conversation = match conversation.parse() {
-        Ok(conversation) => conversation,
-        Err(error) => return Ok(Err(unreadable(&error))),
-    };
-    Ok(Ok(MessageRow { accepted_at_ms: row.get(0)?, conversation, body: row.get(2)? }))
+fn message_row(row: &Row<'_>) -> Result<MessageRow> {
+    Ok(MessageRow { accepted_at_ms: row.get(0)?, conversation: parsed(row, 1)?, body: row.get(2)? })
 }
 
 fn delivery_row(row: &Row<'_>) -> Result<DeliveryRow> {
@@ -245,20 +242,18 @@ fn delivery_row(row: &Row<'_>) -> Result<DeliveryRow> {
         precedence: row.get(1)?,
         updated_at_ms: row.get(2)?,
         accepted_at_ms: row.get(3)?,
-        address: Address { channel: channel(row, 4)?, target: target.into() },
+        address: Address { channel: parsed(row, 4)?, target: target.into() },
         body: row.get(6)?,
     })
 }
 
-fn channel(row: &Row<'_>, index: usize) -> Result<ChannelName> {
+/// A checked name.
+fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, index: usize) -> Result<T> {
     let text: String = row.get(index)?;
-    Ok(text.parse().map_err(|error| unreadable(&error))?)
+    let refused = |error| Error::Refused(format!("a row of the status store cannot be read: {error}"));
+    Ok(text.parse().map_err(refused)?)
 }
 
 fn uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Uuid> {
     row.get(index).map(Uuid::from_bytes)
-}
-
-fn unreadable(error: &impl std::fmt::Display) -> Error {
-    Error::Refused(format!("a row of the status store cannot be read: {error}"))
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use chat4all_proto::envelope::OutcomeKind;
+use chat4all_proto::envelope::{OutcomeKind, Reason};
 use chat4all_proto::http::MessagePage;
-use chat4all_proto::{DeliveryStatus, Message, MessageId, Timestamp};
+use chat4all_proto::{DeliveryStatus, Generation, Message, MessageId, Timestamp};
 
 use super::sample::{Sample, of};
 use super::views::{view, write};
-use crate::status::{Error, Filter, PageRequest, Status, Write};
+use crate::status::{DeadLetterFilter, Error, Filter, JoinKey, PageRequest, Status, Write};
 
 fn ids(page: &MessagePage) -> Vec<MessageId> {
     page.messages.iter().map(|message| message.message_id).collect()
@@ -204,4 +204,35 @@ pub async fn purge_deletes_all_of_the_old_and_nothing_else(status: Arc<dyn Statu
     }
     while status.purge(bound).await.expect("the store purges") > 0 {}
     assert_eq!(list(&*status, &old, &Filter::default(), &old.page(1)).await.messages, []);
+}
+
+pub async fn purge_takes_joins_contacts_and_dead_letters_with_their_messages(status: Arc<dyn Status>) {
+    let bound = Timestamp::from_millis(315_532_800_000); // 1980
+    let (old, young) = (Sample::starting(Timestamp::from_millis(86_400_000)), Sample::starting(bound));
+    let mut replayed = Vec::new();
+    for sample in [&old, &young] {
+        let (row, message) = sample.message_to(&["ana", "bob", "cid"]);
+        let mut event = Sample::event(&message, 0, DeliveryStatus::Sent);
+        event.provider_id = Some("p".into());
+        let [failed, kept] = [1, 2].map(|index| Sample::dead_letter(&message, index, Reason::RecipientGone));
+        let replay = Message { generation: Generation(1), to: vec![message.to[1].clone()], ..(*message).clone() };
+        let inbound = Write::Inbound(Arc::new(sample.inbound("ana")));
+        let receipt = Write::Receipt(Arc::new(sample.receipt("p", DeliveryStatus::Read)));
+        let letters = [&failed, &kept].map(|letter| Write::DeadLetter(Arc::new(letter.clone())));
+        let writes = [row, of(event), receipt, Write::Message(Arc::new(replay)), inbound].into_iter().chain(letters);
+        write(&*status, writes.collect()).await;
+        replayed.push(failed);
+    }
+    while status.purge(bound).await.expect("the store purges") > 0 {}
+    for (sample, letter, kept) in [(&old, &replayed[0], 0), (&young, &replayed[1], 1)] {
+        let join = status.joins(&[JoinKey::new(&sample.channel, "p")]).await.expect("the store answers").remove(0);
+        assert_eq!((join.event.is_some(), join.receipt.is_some()), (kept == 1, kept == 1));
+        let contact = status.conversation_with(&sample.tenant, &sample.address("ana")).await;
+        assert_eq!(contact.map(|contact| usize::from(contact.is_some())), Ok(kept));
+        let row = status.dead_letter(&sample.tenant, letter.delivery.delivery_id).await.expect("the store answers");
+        assert_eq!(row.map_or(0, |row| usize::from(row.is_replayed())), kept);
+        let page = status.dead_letters(&sample.tenant, &DeadLetterFilter::default(), &sample.page(9)).await;
+        assert_eq!(page.expect("the store answers").dead_letters.len(), kept);
+        assert_eq!(list(&*status, sample, &Filter::default(), &sample.page(9)).await.messages.len(), 2 * kept);
+    }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chat4all_proto::envelope::{Attempt, OutcomeKind, V1};
+use chat4all_proto::envelope::{Attempt, OutcomeKind, Reason, Source, V1};
 use chat4all_proto::{
-    Address, ChannelName, Content, ConversationId, DeliveryId, DeliveryStatus, Generation, Message, MessageId,
-    StatusEvent, TenantId, Timestamp,
+    Address, ChannelName, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Inbound,
+    Message, MessageId, Outbound, Receipt, StatusEvent, TenantId, Timestamp,
 };
 use serde_json::Map;
 use uuid::Uuid;
@@ -75,6 +75,7 @@ impl Sample {
             conversation_id: self.conversation.clone(),
             to,
             content: Content::Text { text: format!("sample {number}") },
+            reply_to: None,
             metadata: Map::new(),
             accepted_at,
             expires_at: accepted_at.saturating_add(Duration::from_secs(3_600)),
@@ -84,23 +85,70 @@ impl Sample {
 
     /// An event about the delivery of `message` to its address number `index`.
     pub fn event(message: &Message, index: usize, status: DeliveryStatus) -> StatusEvent {
-        let address = message.to[index].clone();
-        StatusEvent {
+        let at = message.accepted_at.saturating_add(Duration::from_millis(5));
+        Sample::outbound(message, index).event(status, at)
+    }
+
+    /// The copy of `message` for its address number `index`.
+    pub fn outbound(message: &Message, index: usize) -> Outbound {
+        let to = message.to[index].clone();
+        Outbound {
             v: V1,
             tenant: message.tenant.clone(),
+            delivery_id: DeliveryId::of(message.message_id, &to),
+            generation: message.generation,
+            router_epoch: 1,
             message_id: message.message_id,
-            delivery_id: DeliveryId::of(message.message_id, &address),
             conversation_id: message.conversation_id.clone(),
-            address,
-            generation: Generation(0),
-            status,
-            at: message.accepted_at.saturating_add(Duration::from_millis(5)),
+            to,
+            content: message.content.clone(),
+            reply_to: message.reply_to.clone(),
+            metadata: message.metadata.clone(),
             accepted_at: message.accepted_at,
             expires_at: message.expires_at,
-            attempt: None,
-            provider_id: None,
-            reason: None,
-            retry_at: None,
+        }
+    }
+
+    /// The delivery of `message` to its address number `index` has failed for good.
+    pub fn dead_letter(message: &Message, index: usize, reason: Reason) -> DeadLetter {
+        DeadLetter {
+            v: V1,
+            reason,
+            attempts: 5,
+            code: Some("131026".into()),
+            failed_at: message.accepted_at.saturating_add(Duration::from_millis(9)),
+            source: Source { topic: "sms-outbound".into(), partition: 3, offset: 8 },
+            delivery: Sample::outbound(message, index),
+        }
+    }
+
+    /// A receipt of the sample's channel.
+    pub fn receipt(&self, provider_id: &str, status: DeliveryStatus) -> Receipt {
+        Receipt {
+            v: V1,
+            channel: self.channel.clone(),
+            provider_id: provider_id.into(),
+            delivery_id: None,
+            status,
+            at: self.now(),
+            failure: None,
+        }
+    }
+
+    /// The next message from the other side, received when a message of ours would have been accepted.
+    pub fn inbound(&self, from: &str) -> Inbound {
+        let like = self.message(Vec::new());
+        Inbound {
+            v: V1,
+            tenant: like.tenant,
+            message_id: like.message_id,
+            conversation_id: like.conversation_id,
+            from: self.address(from),
+            provider_id: format!("in-{}", like.message_id),
+            reply_to: Some("wamid.1".into()),
+            content: like.content,
+            sent_at: self.start,
+            received_at: like.accepted_at,
         }
     }
 

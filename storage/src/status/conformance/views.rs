@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat4all_proto::envelope::{OutcomeKind, Reason};
 use chat4all_proto::http::MessageView;
-use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, Message, MessageStatus, Timestamp};
+use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageStatus, Timestamp};
 
 use super::sample::{Sample, of};
 use crate::status::{Filter, PageRequest, Status, Write};
@@ -49,7 +49,7 @@ pub async fn a_message_shows_what_was_sent(status: Arc<dyn Status>) {
     let seen = view(&*status, &message, sample.now()).await.expect("a written message is there");
     assert_eq!((seen.message_id, seen.conversation_id), (message.message_id, message.conversation_id));
     assert_eq!((seen.to, seen.content, seen.metadata), (message.to, message.content, message.metadata));
-    assert_eq!((seen.accepted_at, seen.expires_at), (message.accepted_at, message.expires_at));
+    assert_eq!((seen.accepted_at, seen.expires_at), (message.accepted_at, Some(message.expires_at)));
     assert_eq!(seen.status, MessageStatus::Retrying);
     assert_eq!(seen.deliveries.len(), 2);
     for (delivery, event) in seen.deliveries.iter().zip([retrying, failed]) {
@@ -134,6 +134,59 @@ pub async fn a_delivery_without_an_end_expires_by_itself(status: Arc<dyn Status>
     let page = status.messages(&sample.tenant, &stored, &sample.page(10), late).await.expect("the store answers");
     assert_eq!(page.messages.len(), 1, "listed under the stored status");
     assert_eq!(page.messages[0].status, MessageStatus::Partial, "and shown as it is now");
+}
+
+pub async fn a_replay_has_an_expiry_of_its_own(status: Arc<dyn Status>) {
+    let sample = Sample::new();
+    let (row, message) = sample.message_to(&["ana"]);
+    let mut queued = Sample::event(&message, 0, DeliveryStatus::Queued);
+    queued.generation = Generation(1);
+    queued.expires_at = message.expires_at.saturating_add(Duration::from_secs(3_600));
+    write(&*status, vec![row, of(Sample::event(&message, 0, DeliveryStatus::Failed)), of(queued.clone())]).await;
+    for (now, expected) in [(message.expires_at, DeliveryStatus::Queued), (queued.expires_at, DeliveryStatus::Expired)]
+    {
+        let seen = view(&*status, &message, now).await.expect("it was written");
+        assert_eq!(seen.deliveries[0].status, expected, "at {now}");
+    }
+}
+
+pub async fn a_received_message_is_one_of_its_conversation(status: Arc<dyn Status>) {
+    let sample = Sample::new();
+    let (row, sent) = sample.message_to(&["ana"]);
+    let inbound = sample.inbound("ana");
+    let again = Inbound { received_at: sample.now(), ..inbound.clone() };
+    for inbound in [&again, &inbound, &again] {
+        write(&*status, vec![Write::Inbound(Arc::new(inbound.clone()))]).await;
+    }
+    write(&*status, vec![row, of(Sample::event(&sent, 0, DeliveryStatus::Delivered))]).await;
+
+    let late = sent.expires_at;
+    let seen = status.message(&sample.tenant, inbound.message_id, late).await.expect("the store answers");
+    let expected = MessageView {
+        message_id: inbound.message_id,
+        conversation_id: inbound.conversation_id,
+        status: MessageStatus::Received,
+        from: Some(inbound.from),
+        to: Vec::new(),
+        content: inbound.content,
+        provider_id: Some(inbound.provider_id),
+        reply_to: inbound.reply_to,
+        metadata: Default::default(),
+        accepted_at: inbound.received_at,
+        expires_at: None,
+        deliveries: Vec::new(),
+    };
+    assert_eq!(seen.as_ref(), Some(&expected), "as it came first");
+    assert_eq!(status.accepted(&sample.tenant, inbound.message_id).await, Ok(None), "nobody sent it");
+    assert_eq!(status.accepted(&sample.tenant, sent.message_id).await, Ok(Some((*sent).clone())));
+
+    let both = vec![expected, view(&*status, &sent, late).await.expect("it was written")];
+    let page = status.conversation(&sample.tenant, &sample.conversation, &sample.page(9), late).await;
+    assert_eq!(page.expect("the store answers").messages, both);
+    let list = async |filter| status.messages(&sample.tenant, &filter, &sample.page(9), late).await;
+    assert_eq!(list(Filter::default()).await.expect("the store answers").messages, both);
+    let of_channel = list(Filter { status: None, channel: Some(sample.channel.clone()) }).await;
+    assert_eq!(of_channel.expect("the store answers").messages, both[1..]);
 }
 
 pub async fn any_text_comes_back_as_it_was(status: Arc<dyn Status>) {

@@ -4,38 +4,49 @@ use std::hash::Hasher;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use chat4all_proto::{ConversationId, MessageId, TenantId};
+use chat4all_proto::{ConversationId, TenantId};
 use uuid::Uuid;
 
-use crate::status::{Error, Filter};
+use crate::status::{DeadLetterFilter, Error, Filter};
 
 /// One listing: a cursor of another one is refused.
 #[derive(Debug, Clone, Copy)]
 pub enum Listing<'a> {
     Conversation(&'a TenantId, &'a ConversationId),
     Messages(&'a TenantId, &'a Filter),
+    DeadLetters(&'a TenantId, &'a DeadLetterFilter),
 }
 
 impl<'a> Listing<'a> {
     pub fn tenant(self) -> &'a TenantId {
         match self {
-            Listing::Conversation(tenant, _) | Listing::Messages(tenant, _) => tenant,
+            Listing::Conversation(tenant, _) | Listing::Messages(tenant, _) | Listing::DeadLetters(tenant, _) => tenant,
         }
+    }
+
+    /// Leaves of the positions found, in any order and repeated or not, those of a page of `limit`. The cursor of the next
+    /// page, if there were more.
+    pub(super) fn cut(self, found: &mut Vec<Position>, limit: usize) -> Option<String> {
+        Position::newest_first(found);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        found.last().filter(|_| more).map(|position| position.to_cursor(self))
     }
 }
 
-/// A message's place in every listing it is in. Listings go from the greatest down, so that a new message moves no
-/// page that was begun.
+/// The place of a message or a dead letter in every listing it is in. Listings go from the greatest down, so that a new
+/// one moves no page that was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    pub accepted_at_ms: i64,
-    pub message: MessageId,
+    /// When the message was accepted, when the delivery failed.
+    pub at_ms: i64,
+    /// Of the message or the delivery.
+    pub id: Uuid,
 }
 
 impl Position {
-    /// Before the first message of every listing.
-    pub const START: Position =
-        Position { accepted_at_ms: i64::MAX, message: MessageId::from_uuid(Uuid::from_u128(u128::MAX)) };
+    /// Before the first of every listing.
+    pub const START: Position = Position { at_ms: i64::MAX, id: Uuid::max() };
 
     /// Sorts positions as listings go, each once.
     pub fn newest_first(positions: &mut Vec<Position>) {
@@ -43,11 +54,11 @@ impl Position {
         positions.dedup();
     }
 
-    /// The cursor of a page that ended here: base64 of accepted_at, id and a check sum.
+    /// The cursor of a page that ended here: base64 of time, id and a check sum.
     pub fn to_cursor(self, listing: Listing<'_>) -> String {
         let mut bytes = Vec::with_capacity(28);
-        bytes.extend_from_slice(&self.accepted_at_ms.to_be_bytes());
-        bytes.extend_from_slice(self.message.as_uuid().as_bytes());
+        bytes.extend_from_slice(&self.at_ms.to_be_bytes());
+        bytes.extend_from_slice(self.id.as_bytes());
         bytes.extend_from_slice(&check_sum(&bytes, listing));
         BASE64.encode(bytes)
     }
@@ -62,8 +73,8 @@ impl Position {
         }
         let (at, id) = place.split_at(8);
         Ok(Self {
-            accepted_at_ms: i64::from_be_bytes(at.try_into().map_err(|_| Error::BadCursor)?),
-            message: MessageId::from_uuid(Uuid::from_slice(id).map_err(|_| Error::BadCursor)?),
+            at_ms: i64::from_be_bytes(at.try_into().map_err(|_| Error::BadCursor)?),
+            id: Uuid::from_slice(id).map_err(|_| Error::BadCursor)?,
         })
     }
 }
@@ -81,6 +92,12 @@ fn check_sum(place: &[u8], listing: Listing<'_>) -> [u8; 4] {
             sum.field(tenant.as_str());
             sum.field("\0messages"); // no conversation id holds a control character
             sum.field(filter.status.map_or("", |status| status.as_str()));
+            sum.field(filter.channel.as_ref().map_or("", |channel| channel.as_str()));
+        }
+        Listing::DeadLetters(tenant, filter) => {
+            sum.field(tenant.as_str());
+            sum.field("\0dead-letters");
+            sum.field(filter.reason.map_or("", |reason| reason.as_str()));
             sum.field(filter.channel.as_ref().map_or("", |channel| channel.as_str()));
         }
     }
@@ -123,12 +140,13 @@ mod tests {
     #[test]
     fn a_cursor_leads_back_to_its_place_in_its_own_listing_only() {
         let (tenant, other) = (TenantId::default(), "other".parse().unwrap());
-        let filter = Filter::default();
-        let place = Position { accepted_at_ms: 1_795_300_424_123, message: MessageId::from_uuid(Uuid::from_u128(7)) };
+        let (filter, letters, conversation) = (Filter::default(), DeadLetterFilter::default(), "c".parse().unwrap());
+        let place = Position { at_ms: 1_795_300_424_123, id: Uuid::from_u128(7) };
         let cursor = place.to_cursor(Listing::Messages(&tenant, &filter));
         let read = |listing| Position::of_cursor(Some(&cursor), listing);
         assert_eq!(read(Listing::Messages(&tenant, &filter)), Ok(place));
         assert_eq!(read(Listing::Messages(&other, &filter)), Err(Error::BadCursor));
-        assert_eq!(read(Listing::Conversation(&tenant, &"c".parse().unwrap())), Err(Error::BadCursor));
+        assert_eq!(read(Listing::Conversation(&tenant, &conversation)), Err(Error::BadCursor));
+        assert_eq!(read(Listing::DeadLetters(&tenant, &letters)), Err(Error::BadCursor));
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat4all_proto::envelope::OutcomeKind;
-use chat4all_proto::{Content, DeliveryStatus, Message};
+use chat4all_proto::envelope::{OutcomeKind, Reason};
+use chat4all_proto::{Content, DeliveryStatus, Generation, Message};
 use chat4all_storage::Status;
 use chat4all_storage::status::conformance::Sample;
-use chat4all_storage::status::{Filter, PageRequest, Write};
+use chat4all_storage::status::{DeadLetterFilter, Filter, PageRequest, Write};
 
 use super::open;
 
@@ -67,6 +67,21 @@ async fn rows_and_listings() {
                 page.cursor = found.next_cursor;
             }
             println!("batch {batch}: page of 50 by {filter:?}: {:?}", began.elapsed() / 50);
+        }
+        let letters = messages.iter().map(|message| Sample::dead_letter(message, 0, Reason::RecipientGone));
+        stage("dead letters", letters.map(|letter| Write::DeadLetter(Arc::new(letter))).collect()).await;
+        let replays = messages[10..].iter().map(|message| Message { generation: Generation(1), ..(**message).clone() });
+        let mut page = PageRequest { limit: 50, cursor: None };
+        let filter = DeadLetterFilter::default();
+        for replayed in ["no", "nearly every"] {
+            let began = Instant::now();
+            for _ in 0..50 {
+                page.cursor = status.dead_letters(&sample.tenant, &filter, &page).await.unwrap().next_cursor;
+            }
+            println!("batch {batch}: page of 50, {replayed} dead letter replayed: {:?}", began.elapsed() / 50);
+            if replayed == "no" {
+                stage("replays", replays.clone().map(|message| Write::Message(Arc::new(message))).collect()).await;
+            }
         }
         let cpu = cpu_time();
         std::thread::sleep(Duration::from_secs(3));

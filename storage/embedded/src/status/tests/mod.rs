@@ -5,21 +5,25 @@ mod faults;
 mod plans;
 mod processes;
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, MessageId, MessageStatus};
+use chat4all_proto::envelope::OutcomeKind;
+use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, MessageId, MessageStatus, Timestamp};
 use chat4all_storage::Status;
 use chat4all_storage::status::conformance::{self, Random, Sample, shuffled_batches};
 use chat4all_storage::status::memory::MemoryStatus;
 use chat4all_storage::status::rows::{
-    self, AttemptKey, DeliveryKey, DeliveryRow, MessageKey, MessageRow, ProviderIdKey, ProviderIdRow, Rows,
+    self, AttemptKey, ContactKey, ContactRow, DeliveryKey, DeliveryRow, LetterKey, MessageKey, MessageRow,
+    ProviderIdRow, Rows,
 };
-use chat4all_storage::status::{Filter, Write};
+use chat4all_storage::status::{Filter, JoinKey, Write};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
-use super::{EmbeddedStatus, Options};
+use super::{EmbeddedStatus, Options, query};
 
 fn open(dir: &Path) -> Arc<EmbeddedStatus> {
     EmbeddedStatus::open(dir, Options::default()).unwrap()
@@ -47,7 +51,9 @@ async fn any_permutation_and_repetition_of_100_000_writes_ends_as_in_memory() {
         memory.write(vec![write.clone()]).await.unwrap(); // one by one, as they were made
     }
     let expected = memory.dump();
-    assert!(expected.messages.len() > 10_000 && expected.provider_ids.len() > 10_000, "seed {}", random.seed);
+    let Rows { messages, provider_ids, joins, contacts, dead_letters, .. } = &expected;
+    let sizes = [messages.len(), provider_ids.len(), joins.len(), dead_letters.len()];
+    assert!(sizes.iter().all(|size| *size > 5_000) && contacts.len() == 3, "seed {}: {sizes:?}", random.seed);
     for round in 0..2 {
         let folder = tempfile::tempdir().unwrap();
         let status = open(folder.path());
@@ -113,6 +119,54 @@ async fn calls_that_wait_together_share_one_transaction() {
     assert_eq!(page.messages.len(), 200);
 }
 
+#[tokio::test]
+async fn an_event_without_a_providers_id_writes_what_it_always_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = open(folder.path());
+    let written = Arc::new(Mutex::new(BTreeSet::new()));
+    let tables = Arc::clone(&written);
+    let note = move |context: AuthContext<'_>| {
+        if let AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } = context.action {
+            tables.lock().unwrap().insert(table_name.to_owned());
+        }
+        Authorization::Allow
+    };
+    status.writer.run(move |connection| connection.authorizer(Some(note))).await.unwrap().unwrap();
+    let sample = Sample::new();
+    let (row, message) = sample.message_to(&["https://example.com/inbox"]);
+    let mut delivered = Sample::event(&message, 0, DeliveryStatus::Delivered);
+    delivered.attempt = Some(Sample::attempt(&message, 1, OutcomeKind::Accepted));
+    status.write(vec![row, event(&message, DeliveryStatus::Queued), Write::Event(Arc::new(delivered))]).await.unwrap();
+    let written: Vec<String> = written.lock().unwrap().iter().cloned().collect();
+    assert_eq!(written, ["attempts", "deliveries", "messages"], "the statements that were prepared");
+}
+
+#[tokio::test]
+async fn a_receipt_is_forgotten_after_a_day_without_its_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = open(folder.path());
+    let sample = Sample::new();
+    let message = sample.message(vec![sample.address("ana")]);
+    let mut sent = Sample::event(&message, 0, DeliveryStatus::Sent);
+    sent.provider_id = Some("matched".into());
+    let receipts = ["matched", "in vain"].map(|id| sample.receipt(id, DeliveryStatus::Read));
+    let receipts = receipts.map(|receipt| Write::Receipt(Arc::new(receipt)));
+    status.write(receipts.into_iter().chain([Write::Event(Arc::new(sent))]).collect()).await.unwrap();
+
+    let keys = ["matched", "in vain"].map(|id| JoinKey::new(&sample.channel, id));
+    let kept = async || -> Vec<bool> {
+        status.joins(&keys).await.unwrap().into_iter().map(|join| join.receipt.is_some()).collect()
+    };
+    for (later_s, deleted, expected) in [(86_390, 0, [true, true]), (11, 1, [true, false])] {
+        let age = move |connection: &mut Connection| {
+            connection.execute("UPDATE joins SET written_at_s = written_at_s - ?1", [later_s])
+        };
+        status.writer.run(age).await.unwrap().unwrap();
+        assert_eq!(status.purge(Timestamp::from_millis(0)).await, Ok(deleted));
+        assert_eq!(kept().await, expected);
+    }
+}
+
 fn event(message: &chat4all_proto::Message, status: DeliveryStatus) -> Write {
     Write::Event(Arc::new(Sample::event(message, 0, status)))
 }
@@ -170,11 +224,35 @@ fn dump(connection: &Connection) -> Rows {
         ),
         provider_ids: all(
             connection,
-            "SELECT tenant, message_id, delivery_id, channel, provider_id, precedence, accepted_at_ms FROM provider_ids",
+            "SELECT tenant, message_id, delivery_id, provider_precedence, provider_id FROM deliveries
+             WHERE provider_id IS NOT NULL",
+            |row| (delivery(row), ProviderIdRow { precedence: row.get(3).unwrap(), provider_id: text(row, 4) }),
+        ),
+        joins: all(
+            connection,
+            "SELECT channel, id, event_rank, event_at_ms, event, receipt_rank, receipt_at_ms, receipt FROM joins",
             |row| {
-                let (channel, provider_id) = (text(row, 3).parse().unwrap(), text(row, 4));
-                let row_of = ProviderIdRow { precedence: row.get(5).unwrap(), accepted_at_ms: row.get(6).unwrap() };
-                (ProviderIdKey { delivery: delivery(row), channel, provider_id }, row_of)
+                let key = JoinKey { channel: text(row, 0).parse().unwrap(), id: text(row, 1) };
+                (key, query::joins::join_row(row, 2).unwrap())
+            },
+        ),
+        contacts: all(
+            connection,
+            "SELECT tenant, channel || ':' || target, accepted_at_ms, conversation FROM contacts",
+            |row| {
+                let key = ContactKey { tenant: text(row, 0).parse().unwrap(), address: text(row, 1).parse().unwrap() };
+                let conversation = text(row, 3).parse().unwrap();
+                (key, ContactRow { accepted_at_ms: row.get(2).unwrap(), conversation })
+            },
+        ),
+        dead_letters: all(
+            connection,
+            "SELECT tenant, delivery_id, generation, failed_at_ms, body, accepted_at_ms, channel, reason, replayed_as,
+                replay_accepted_at_ms FROM dead_letters",
+            |row| {
+                let delivery = DeliveryId::from_uuid(uuid(row, 1));
+                let Ok(letter) = query::dead_letters::letter_row(row, 2) else { panic!("it cannot be read") };
+                (LetterKey { tenant: text(row, 0).parse().unwrap(), delivery }, letter)
             },
         ),
     }

@@ -1,0 +1,116 @@
+//! `/v1/dead-letters`: what failed for good, and sending one of it again. A replay is a record on `messages` with the next
+//! generation; the router and the connectors drop a second one as an exact repeat.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use chat4all_proto::envelope::{EXPIRY_MAX, V1};
+use chat4all_proto::http::{DeadLetterView, MESSAGE_BYTES_MAX, Replayed};
+use chat4all_proto::{DeliveryId, Generation, Message, Outbound, Timestamp, Topic};
+use chat4all_runtime::clock;
+use chat4all_storage::log::{NewRecord, RecordId};
+use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow};
+
+use crate::Api;
+use crate::body;
+use crate::draft::unknown_channel;
+use crate::error::{Code, Error};
+use crate::ingest::{Unwritten, json, traceparent};
+use crate::metrics;
+use crate::params::Params;
+use crate::query::path_id;
+
+impl Api {
+    /// `GET /v1/dead-letters`
+    pub(crate) async fn dead_letters(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
+        let params = Params::read(request.query_string(), &["channel", "reason", "limit", "cursor"])?;
+        let page = params.page()?;
+        let filter = DeadLetterFilter { channel: params.parsed("channel")?, reason: params.parsed("reason")? };
+        let found = self.ask_status(self.status.dead_letters(&self.tenant, &filter, &page)).await?;
+        json(HttpResponse::Ok(), &found)
+    }
+
+    /// `GET /v1/dead-letters/{delivery_id}`
+    pub(crate) async fn dead_letter(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
+        Params::read(request.query_string(), &[])?;
+        let found = self.letter(path_id(request).await?).await?;
+        json(HttpResponse::Ok(), &DeadLetterView::from(found))
+    }
+
+    /// `POST /v1/dead-letters/{delivery_id}/replay`. A letter that is on its way again is not sent once more: the answer
+    /// is the same.
+    pub(crate) async fn replay(
+        &self,
+        request: &HttpRequest,
+        payload: &mut web::Payload,
+    ) -> Result<HttpResponse, Error> {
+        Params::read(request.query_string(), &[])?;
+        no_body(&body::read(request, payload, MESSAGE_BYTES_MAX, self.options.body_timeout).await?)?;
+        let found = self.letter(path_id(request).await?).await?;
+        let delivery = &found.letter.delivery;
+        if !self.directory.contains_key(&delivery.to.channel) {
+            return Err(unknown_channel(&delivery.to.channel, &self.directory));
+        }
+        let replay = replay(delivery, clock::now());
+        let answer = Replayed {
+            delivery_id: delivery.delivery_id,
+            message_id: delivery.message_id,
+            generation: replay.generation,
+        };
+        if !found.is_replayed() {
+            let id = RecordId { uuid: delivery.delivery_id.as_uuid(), generation: replay.generation };
+            self.append_replay(request, replay, id).await?;
+            metrics::record_replay(&delivery.to.channel);
+        }
+        json(HttpResponse::Accepted(), &answer)
+    }
+
+    async fn append_replay(&self, request: &HttpRequest, replay: Message, id: RecordId) -> Result<(), Error> {
+        let record = NewRecord {
+            topic: Topic::Messages,
+            key: replay.key(),
+            // Not the message's: two of its deliveries may be replayed.
+            id,
+            value: Bytes::from(serde_json::to_vec(&replay).expect("a message has text keys only")),
+            traceparent: traceparent(request),
+            once: None,
+        };
+        self.hand_over(&Topic::Messages, vec![record]).await.map(drop).map_err(|unwritten| match unwritten {
+            Unwritten::Never(error) => error,
+            Unwritten::Perhaps(cause) => {
+                let detail = "the log did not answer in time; repeat it: a second replay does nothing more";
+                Error::new(Code::OutcomeUnknown, detail).about(replay.message_id).because(cause)
+            }
+        })
+    }
+
+    async fn letter(&self, id: DeliveryId) -> Result<DeadLetterRow, Error> {
+        let found = self.ask_status(self.status.dead_letter(&self.tenant, id)).await?;
+        found.ok_or_else(|| Error::new(Code::DeadLetterNotFound, format!("there is no dead letter `{id}`")))
+    }
+}
+
+/// The delivery's message once more, for this address alone, with as long to live as it had.
+fn replay(delivery: &Outbound, now: Timestamp) -> Message {
+    let life = delivery.expires_at.saturating_since(delivery.accepted_at).min(EXPIRY_MAX);
+    Message {
+        v: V1,
+        tenant: delivery.tenant.clone(),
+        message_id: delivery.message_id,
+        conversation_id: delivery.conversation_id.clone(),
+        to: vec![delivery.to.clone()],
+        content: delivery.content.clone(),
+        reply_to: delivery.reply_to.clone(),
+        metadata: delivery.metadata.clone(),
+        accepted_at: delivery.accepted_at,
+        expires_at: now.saturating_add(life),
+        generation: Generation(delivery.generation.0 + 1),
+    }
+}
+
+/// There is nothing to say yet; what a client says all the same is not ignored.
+fn no_body(body: &[u8]) -> Result<(), Error> {
+    match body.trim_ascii() {
+        b"" | b"{}" => Ok(()),
+        _ => Err(Error::new(Code::InvalidField, "this call takes no body")),
+    }
+}

@@ -1,0 +1,121 @@
+//! WhatsApp: Meta's Cloud API. The Graph API's part is in `meta`; here is what WhatsApp alone has, a file for each
+//! question: `config` is what a user sets, `target` what an address must look like, `limits` what is refused before
+//! anything is sent, `request` turns a delivery into a request, `answer` sorts what came back, by `codes`, and
+//! `callback` reads what WhatsApp calls us with.
+
+mod answer;
+mod callback;
+mod codes;
+mod config;
+mod limits;
+mod request;
+mod target;
+
+use std::borrow::Cow;
+
+use chat4all_proto::outcome::Report;
+use chat4all_proto::{DeliveryStatus, Outbound, Timestamp};
+use http::HeaderMap;
+
+pub use self::config::Config;
+use self::config::Templates;
+use crate::meta::Account;
+use crate::{Answer, Callbacks, Channel, Event, Invalid, Malformed, Outgoing, Request, Unfit, Unverified};
+
+/// One configured WhatsApp number of ours.
+pub struct WhatsApp {
+    account: Account,
+    /// `None`: any template may be sent.
+    templates: Option<Templates>,
+}
+
+impl WhatsApp {
+    /// Refuses a configuration that [`Config::validate`] refuses.
+    pub fn new(config: Config) -> Result<Self, Invalid> {
+        config.validate()?;
+        Ok(Self { account: config.account()?, templates: config.templates })
+    }
+}
+
+impl Channel for WhatsApp {
+    fn kind(&self) -> &'static str {
+        "whatsapp"
+    }
+
+    fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), Unfit> {
+        target::parse(outgoing.target)?;
+        limits::check(outgoing, self.templates.as_ref())
+    }
+
+    /// Its arrival comes as a receipt.
+    fn accepted_status(&self) -> DeliveryStatus {
+        DeliveryStatus::Sent
+    }
+
+    fn highest_status(&self) -> DeliveryStatus {
+        DeliveryStatus::Read
+    }
+
+    fn dedupes(&self) -> bool {
+        false
+    }
+
+    fn request(&self, delivery: &Outbound, _now: Timestamp) -> Result<Request, Unfit> {
+        self.check(&Outgoing::of(delivery))?;
+        Ok(self.account.send(&request::body(delivery)?))
+    }
+
+    fn report(&self, answer: &Answer, now: Timestamp) -> Report {
+        answer::report(answer, now, self.account.id())
+    }
+
+    fn probe(&self) -> Option<Request> {
+        Some(self.account.probe())
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        Some(self)
+    }
+}
+
+impl Callbacks for WhatsApp {
+    fn account(&self) -> Option<&str> {
+        Some(self.account.id())
+    }
+
+    fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
+        self.account.handshake(query)
+    }
+
+    fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {
+        self.account.verify(headers, body)
+    }
+
+    fn read(&self, body: &[u8], now: Timestamp) -> Result<Vec<Event>, Malformed> {
+        callback::read(body, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_callers_are_told_of_the_channel() {
+        let config = r#"{"phone_number_id":"1065","access_token":"EAAG","app_secret":"a","verify_token":"b"}"#;
+        let channel = WhatsApp::new(serde_json::from_str(config).unwrap()).ok().unwrap();
+        assert_eq!(
+            (channel.kind(), channel.accepted_status(), channel.dedupes()),
+            ("whatsapp", DeliveryStatus::Sent, false)
+        );
+        assert_eq!(channel.highest_status(), DeliveryStatus::Read);
+        assert_eq!(channel.probe().unwrap().url.as_str(), "https://graph.facebook.com/v25.0/1065?fields=id");
+        let callbacks = channel.callbacks().unwrap();
+        assert_eq!(callbacks.account(), Some("1065"));
+        let query = [("hub.mode", "subscribe"), ("hub.verify_token", "b"), ("hub.challenge", "42")];
+        let query = query.map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(callbacks.handshake(&query).as_deref(), Some("42"));
+        let unsigned = callbacks.verify(&HeaderMap::new(), b"{}");
+        assert_eq!(unsigned, Err(Unverified::Missing { header: "x-hub-signature-256" }));
+    }
+}
