@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use chat4all_proto::envelope::{EXPIRY_MAX, V1};
 use chat4all_proto::http::{DeadLetterView, MESSAGE_BYTES_MAX, Replayed};
-use chat4all_proto::{DeliveryId, Generation, Message, Outbound, Timestamp, Topic};
+use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::log::{NewRecord, RecordId};
 use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow};
@@ -50,6 +50,7 @@ impl Api {
         if !self.directory.contains_key(&delivery.to.channel) {
             return Err(unknown_channel(&delivery.to.channel, &self.directory));
         }
+        self.must_not_have_arrived(delivery).await?;
         let replay = replay(delivery, clock::now());
         let answer = Replayed {
             delivery_id: delivery.delivery_id,
@@ -62,6 +63,21 @@ impl Api {
             metrics::record_replay(&delivery.to.channel);
         }
         json(HttpResponse::Accepted(), &answer)
+    }
+
+    /// A provider may report that it delivered what it had reported as failed.
+    async fn must_not_have_arrived(&self, delivery: &Outbound) -> Result<(), Error> {
+        let message = self.ask_status(self.status.message(&self.tenant, delivery.message_id, clock::now())).await?;
+        let arrived = message.into_iter().flat_map(|message| message.deliveries).any(|view| {
+            view.delivery_id == delivery.delivery_id
+                && view.generation == delivery.generation
+                && view.status > DeliveryStatus::Failed
+        });
+        if !arrived {
+            return Ok(());
+        }
+        let detail = "the provider has reported since that it arrived all the same";
+        Err(Error::new(Code::AlreadyDelivered, detail).about(delivery.message_id))
     }
 
     async fn append_replay(&self, request: &HttpRequest, replay: Message, id: RecordId) -> Result<(), Error> {

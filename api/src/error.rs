@@ -24,6 +24,7 @@ pub enum Code {
     DeadLetterNotFound,
     MethodNotAllowed,
     BodyTimeout,
+    AlreadyDelivered,
     IdempotencyConflict,
     BodyTooLarge,
     UnsupportedMediaType,
@@ -53,7 +54,7 @@ const fn row(status: u16, code: &'static str, title: &'static str) -> Row {
 
 impl Code {
     /// Each code once; the test of the documentation walks over it.
-    pub const ALL: [Code; 25] = [
+    pub const ALL: [Code; 26] = [
         Self::MalformedJson,
         Self::BadRequest,
         Self::Unauthorized,
@@ -65,6 +66,7 @@ impl Code {
         Self::DeadLetterNotFound,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
+        Self::AlreadyDelivered,
         Self::IdempotencyConflict,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
@@ -96,6 +98,7 @@ impl Code {
             Self::DeadLetterNotFound => row(404, "dead_letter_not_found", "There is no such dead letter"),
             Self::MethodNotAllowed => row(405, "method_not_allowed", "The resource does not take this method"),
             Self::BodyTimeout => row(408, "body_timeout", "The body came too slowly"),
+            Self::AlreadyDelivered => row(409, "already_delivered", "The delivery has arrived"),
             Self::IdempotencyConflict => row(409, "idempotency_conflict", "The key belongs to another message"),
             Self::BodyTooLarge => row(413, "body_too_large", "The body is too large"),
             Self::UnsupportedMediaType => row(415, "unsupported_media_type", "The body's type is not taken here"),

@@ -45,11 +45,11 @@ fn what_was_answered_202_by_a_killed_api_is_delivered_once() {
         cluster.terminate_all().await;
         let taken = checker::taken(&receiver.requests());
         assert_eq!(taken.len(), plan.messages, "each message arrives once: nobody who delivers was killed");
-        let takeovers = ledger::takeovers(&cluster.logs());
-        let positions = ledger::positions(&cluster.data());
+        let takeovers = ledger::takeovers(&cluster.logs(), ledger::HOOK);
+        let positions = ledger::positions(&cluster.data(), ledger::HOOK);
         let verdict = checker::judge(&Evidence { accepted, taken, takeovers, positions });
         verdict.must_be_clean();
-        ledger::must_be_written_once(&cluster.data());
+        ledger::must_be_written_once(&cluster.data(), ledger::HOOK);
         println!("api killed: {kills} kills, {} messages at {rate:.0}/s, 0 lost, 0 twice", plan.messages);
     });
 }

@@ -2,19 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use crate::checker::{self, Evidence, Verdict};
+use serde_json::json;
+
+use crate::checker::{self, Accepted, Evidence, Taken, Verdict};
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
-use crate::harness::{Random, ledger, long, run, turn, until};
+use crate::harness::simulated::{self, WhatsApp};
+use crate::harness::{Random, ledger, long, run, turn, until_async};
 
 /// Duplicates that a kill of one connectors process may cause at this load.
 const DUPLICATES_PER_KILL: usize = 100;
+const CONVERSATIONS: usize = 200;
 
 struct Shape {
     test: &'static str,
     messages: usize,
+    per_second: f64,
     rounds: u64,
     commit_interval: &'static str,
     /// Nobody is killed before.
@@ -29,12 +34,97 @@ struct Outcome {
     kills: usize,
 }
 
-async fn fail_over(shape: &Shape) -> Outcome {
-    const PER_SECOND: f64 = 600.0;
-    let mut random = Random::from_env(shape.test);
-    let receiver = Receiver::start().await;
-    let mut cluster = Cluster::with(&config(&format!("commit_interval = \"{}\"", shape.commit_interval), PATIENT));
-    receiver.wobbles(random.branch());
+/// Who takes what is sent.
+enum Provider {
+    Hook(Receiver),
+    WhatsApp(WhatsApp),
+}
+
+impl Provider {
+    async fn hook(random: &mut Random) -> Self {
+        let receiver = Receiver::start().await;
+        receiver.wobbles(random.branch());
+        Self::Hook(receiver)
+    }
+
+    /// Each answer takes a while, so that attempts are open when somebody is killed.
+    async fn whatsapp() -> Self {
+        let whatsapp = WhatsApp::start(Duration::from_millis(200));
+        for conversation in 0..CONVERSATIONS {
+            let path = format!("/faults/whatsapp/{}", number(conversation).trim_start_matches('+'));
+            whatsapp.put(&path, &json!({"latency": "25ms"})).await;
+        }
+        Self::WhatsApp(whatsapp)
+    }
+
+    fn config(&self, top: &str) -> String {
+        match self {
+            Self::Hook(_) => config(top, PATIENT),
+            Self::WhatsApp(whatsapp) => config(top, "") + &whatsapp.channel(""),
+        }
+    }
+
+    fn target(&self) -> String {
+        match self {
+            Self::Hook(receiver) => receiver.target("/inbox"),
+            Self::WhatsApp(_) => format!("{}:{}", simulated::CHANNEL, number_of("{conversation}")),
+        }
+    }
+
+    fn outbound(&self) -> &'static str {
+        match self {
+            Self::Hook(_) => ledger::HOOK,
+            Self::WhatsApp(_) => simulated::OUTBOUND,
+        }
+    }
+
+    /// What a message's status is at last.
+    fn end(&self) -> &'static str {
+        match self {
+            Self::Hook(_) => "delivered",
+            Self::WhatsApp(_) => "read",
+        }
+    }
+
+    async fn api_moved(&self, url: &str) {
+        if let Self::WhatsApp(whatsapp) = self {
+            whatsapp.reports_to(url).await;
+        }
+    }
+
+    async fn taken(&self, accepted: &[Accepted]) -> Vec<Taken> {
+        match self {
+            Self::Hook(receiver) => checker::taken(&receiver.requests()),
+            Self::WhatsApp(whatsapp) => {
+                let of = |conversation: &str| number_of(conversation.rsplit('-').next().expect("a number at its end"));
+                whatsapp.taken(accepted, of).await
+            }
+        }
+    }
+
+    /// Nothing more is on its way to us, and nothing was given up.
+    async fn settled(&self) {
+        let Self::WhatsApp(whatsapp) = self else { return };
+        let limit = Duration::from_secs(60);
+        let lost = until_async("all receipts", limit, || async {
+            let (waiting, lost) = whatsapp.receipts().await;
+            (waiting == 0).then_some(lost)
+        });
+        assert_eq!(lost.await, 0, "receipts were given up");
+    }
+}
+
+fn number(conversation: usize) -> String {
+    number_of(&conversation.to_string())
+}
+
+/// Every conversation has a phone of its own.
+fn number_of(conversation: &str) -> String {
+    format!("+5562996{conversation}")
+}
+
+async fn fail_over(shape: &Shape, provider: Provider, random: &mut Random) -> Outcome {
+    let mut cluster = Cluster::with(&provider.config(&format!("commit_interval = \"{}\"", shape.commit_interval)));
     let mut members: Vec<(&str, Vec<usize>)> = Vec::new();
     for (role, count) in [("api", 1), ("router", 3), ("connectors", 3), ("recorder", 2)] {
         let mut ids = Vec::new();
@@ -46,12 +136,13 @@ async fn fail_over(shape: &Shape) -> Outcome {
     let api_process = members[0].1[0];
     let api = Api::new(cluster.url(api_process, "api"));
     api.ready(Duration::from_secs(10)).await;
+    provider.api_moved(&cluster.url(api_process, "api")).await;
     let plan = Plan {
         name: shape.test,
-        conversations: 200,
+        conversations: CONVERSATIONS,
         messages: shape.messages,
-        per_second: PER_SECOND,
-        target: receiver.target("/inbox"),
+        per_second: shape.per_second,
+        target: provider.target(),
         insists: true,
     };
     let load = Load::start(&plan, &api);
@@ -59,7 +150,7 @@ async fn fail_over(shape: &Shape) -> Outcome {
 
     // Each role dies once a round, at its own moment, and comes back a second later. At least 2.5 s lie between its
     // deaths: whoever comes back takes part before the next one.
-    let round = Duration::from_secs_f64(shape.messages as f64 / PER_SECOND) / (shape.rounds as u32 + 1);
+    let round = Duration::from_secs_f64(shape.messages as f64 / shape.per_second) / (shape.rounds as u32 + 1);
     let mut timeline: Vec<(Duration, bool, usize)> = Vec::new();
     for number in 0..shape.rounds {
         for (_, ids) in members.iter().filter(|(role, _)| shape.all_roles || *role == "connectors") {
@@ -80,6 +171,7 @@ async fn fail_over(shape: &Shape) -> Outcome {
             cluster.start_again(id).await;
             if id == api_process {
                 api.moved(cluster.url(id, "api"));
+                provider.api_moved(&cluster.url(id, "api")).await;
             }
         }
     }
@@ -87,20 +179,35 @@ async fn fail_over(shape: &Shape) -> Outcome {
     let (accepted, rate) = load.finish(Duration::from_secs(180)).await;
     assert_eq!(accepted.len(), shape.messages, "every client got its 202 in the end");
     assert_eq!(checker::doubled(&accepted), 0);
-    let all_taken = Instant::now();
-    until("all deliveries", Duration::from_secs(60), || (receiver.distinct() >= accepted.len()).then_some(())).await;
-    println!("{}: {:.0}/s accepted, all delivered {:?} after the last 202", shape.test, rate, all_taken.elapsed());
-    for accepted in accepted.iter().step_by(accepted.len() / 100) {
-        let view = api.ended(&accepted.message_id, Duration::from_secs(20)).await;
-        assert_eq!(view["status"], "delivered", "{view}");
+    let all_accepted = Instant::now();
+    for (index, one) in accepted.iter().enumerate() {
+        // Every one reaches its end; that they show it is asked of some.
+        if index % (accepted.len() / 200) == 0 {
+            reaches(&api, &one.message_id, provider.end()).await;
+        }
+    }
+    until_async("all deliveries", Duration::from_secs(60), || async {
+        let waiting = api.get("/v1/channels").await.ok()?.json();
+        let waiting = waiting["channels"].as_array()?.iter().map(|channel| channel["waiting"].as_u64());
+        (waiting.sum::<Option<u64>>()? == 0).then_some(())
+    })
+    .await;
+    provider.settled().await;
+    println!("{}: {:.0}/s accepted, all ended {:?} after the last 202", shape.test, rate, all_accepted.elapsed());
+    for unfinished in ["queued", "retrying", "sent"] {
+        until_async(&format!("no message that is `{unfinished}`"), Duration::from_secs(30), || async {
+            let found = api.get(&format!("/v1/messages?status={unfinished}")).await.ok()?.json();
+            found["messages"].as_array()?.is_empty().then_some(())
+        })
+        .await;
     }
     cluster.terminate_all().await;
 
     let evidence = Evidence {
+        taken: provider.taken(&accepted).await,
         accepted,
-        taken: checker::taken(&receiver.requests()),
-        takeovers: ledger::takeovers(&cluster.logs()),
-        positions: ledger::positions(&cluster.data()),
+        takeovers: ledger::takeovers(&cluster.logs(), provider.outbound()),
+        positions: ledger::positions(&cluster.data(), provider.outbound()),
     };
     let verdict = checker::judge(&evidence);
     println!(
@@ -113,17 +220,55 @@ async fn fail_over(shape: &Shape) -> Outcome {
         verdict.reordered.len()
     );
     verdict.must_be_clean();
-    ledger::must_be_written_once(&cluster.data());
+    ledger::must_be_written_once(&cluster.data(), provider.outbound());
     Outcome { verdict, kills }
+}
+
+async fn reaches(api: &Api, id: &str, status: &str) {
+    let limit = Duration::from_secs(60);
+    until_async(&format!("`{status}` of {id}"), limit, || async {
+        let view = api.show(id).await?;
+        (view["status"] == status).then_some(())
+    })
+    .await;
 }
 
 #[test]
 fn killed_processes_lose_nothing_and_reorder_nothing() {
     let _turn = turn::alone();
     let (messages, rounds) = if long() { (100_000, 30) } else { (10_000, 3) };
-    let shape =
-        Shape { test: "failover", messages, rounds, commit_interval: "50ms", quiet: Duration::ZERO, all_roles: true };
-    let Outcome { verdict, kills } = run(fail_over(&shape));
+    let shape = Shape {
+        test: "failover",
+        messages,
+        per_second: 600.0,
+        rounds,
+        commit_interval: "50ms",
+        quiet: Duration::ZERO,
+        all_roles: true,
+    };
+    let mut random = Random::from_env(shape.test);
+    let Outcome { verdict, kills } =
+        run(async { fail_over(&shape, Provider::hook(&mut random).await, &mut random).await });
+    assert!(verdict.duplicates < DUPLICATES_PER_KILL * kills.max(1), "{} for {kills} kills", verdict.duplicates);
+}
+
+/// An attempt that was open at a kill is made again, since nobody knows; and no receipt is lost, though the api that they
+/// are sent to is killed too.
+#[test]
+fn killed_processes_lose_no_whatsapp_message_and_no_receipt() {
+    let _turn = turn::alone();
+    let (messages, rounds) = if long() { (30_000, 30) } else { (3_600, 3) };
+    let shape = Shape {
+        test: "failover-whatsapp",
+        messages,
+        per_second: 200.0,
+        rounds,
+        commit_interval: "50ms",
+        quiet: Duration::ZERO,
+        all_roles: true,
+    };
+    let mut random = Random::from_env(shape.test);
+    let Outcome { verdict, kills } = run(async { fail_over(&shape, Provider::whatsapp().await, &mut random).await });
     assert!(verdict.duplicates < DUPLICATES_PER_KILL * kills.max(1), "{} for {kills} kills", verdict.duplicates);
 }
 
@@ -135,11 +280,14 @@ fn late_commits_break_the_bound_on_duplicates_and_nothing_else() {
     let shape = Shape {
         test: "late-commits",
         messages: 6_000,
+        per_second: 600.0,
         rounds: 1,
         commit_interval: "5s",
         quiet: Duration::from_millis(2_500),
         all_roles: false,
     };
-    let Outcome { verdict, kills } = run(fail_over(&shape));
+    let mut random = Random::from_env(shape.test);
+    let Outcome { verdict, kills } =
+        run(async { fail_over(&shape, Provider::hook(&mut random).await, &mut random).await });
     assert!(verdict.duplicates >= DUPLICATES_PER_KILL * kills, "only {} for {kills} kills", verdict.duplicates);
 }

@@ -8,6 +8,7 @@
 mod api_killed;
 mod bad_input;
 mod bad_surroundings;
+mod channels;
 mod checker;
 mod commands;
 mod cost;

@@ -55,8 +55,8 @@ fn check(point: &str, after: u32) {
         let evidence = Evidence {
             accepted,
             taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs()),
-            positions: ledger::positions(&cluster.data()),
+            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
+            positions: ledger::positions(&cluster.data(), ledger::HOOK),
         };
         let verdict = checker::judge(&evidence);
         println!("panic in {point}: {restarts:?}, {} duplicates", verdict.duplicates);

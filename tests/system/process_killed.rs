@@ -52,8 +52,8 @@ fn the_whole_process_killed_twenty_times_loses_nothing() {
         let evidence = Evidence {
             accepted,
             taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs()),
-            positions: ledger::positions(&cluster.data()),
+            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
+            positions: ledger::positions(&cluster.data(), ledger::HOOK),
         };
         let verdict = checker::judge(&evidence);
         let (median, worst) = (quantile(&mut stalls, 0.5), quantile(&mut stalls, 1.0));
@@ -63,7 +63,7 @@ fn the_whole_process_killed_twenty_times_loses_nothing() {
             plan.messages, verdict.duplicates
         );
         verdict.must_be_clean();
-        ledger::must_be_written_once(&cluster.data());
+        ledger::must_be_written_once(&cluster.data(), ledger::HOOK);
         assert!(verdict.duplicates < 100 * kills, "{}", verdict.duplicates);
         assert!(median < Duration::from_secs(1), "{median:?} from the restart to the next delivery");
     });

@@ -52,8 +52,8 @@ fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
         let evidence = Evidence {
             accepted,
             taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs()),
-            positions: ledger::positions(&cluster.data()),
+            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
+            positions: ledger::positions(&cluster.data(), ledger::HOOK),
         };
         let verdict = checker::judge(&evidence);
         println!(

@@ -95,8 +95,8 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
         let evidence = Evidence {
             accepted,
             taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs()),
-            positions: ledger::positions(&cluster.data()),
+            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
+            positions: ledger::positions(&cluster.data(), ledger::HOOK),
         };
         let verdict = checker::judge(&evidence);
         println!(
@@ -105,7 +105,7 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
             verdict.duplicates
         );
         verdict.must_be_clean();
-        ledger::must_be_written_once(&cluster.data());
+        ledger::must_be_written_once(&cluster.data(), ledger::HOOK);
     });
 }
 

@@ -64,13 +64,13 @@ fn no_commit_append_or_status_of_a_zombie_counts() {
         let evidence = Evidence {
             accepted,
             taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs()),
-            positions: ledger::positions(&cluster.data()),
+            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
+            positions: ledger::positions(&cluster.data(), ledger::HOOK),
         };
         let verdict = checker::judge(&evidence);
         println!("zombie: {zombies} times, {rate:.0}/s, {} duplicates, all explained", verdict.duplicates);
         verdict.must_be_clean();
-        ledger::must_be_written_once(&cluster.data());
+        ledger::must_be_written_once(&cluster.data(), ledger::HOOK);
         watermarks_rise(&evidence);
     });
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chat4all_proto::envelope::{DeadLetter, Reason, Source, V1};
 use chat4all_proto::http::{DeadLetterPage, DeadLetterView, Replayed};
-use chat4all_proto::{DeliveryId, Generation, Message, Outbound, Timestamp, Topic};
+use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::Status;
 use chat4all_storage::log::RecordId;
@@ -139,6 +139,18 @@ async fn a_letter_that_was_replayed_is_answered_alike_and_sent_no_more() {
     assert_eq!((shown.delivery_id, shown.generation, shown.reason), (id, Generation(1), Reason::MessageRejected));
     let third: Replayed = serde_json::from_str(&replay(&harness, id).await.text).unwrap();
     assert_eq!(third.generation, Generation(2));
+}
+
+#[tokio::test]
+async fn what_arrived_all_the_same_is_not_sent_again() {
+    let harness = Harness::start();
+    let (_, letters) = failed(&harness, &["hook:a"], Reason::Undelivered).await;
+    let delivery = &letters[0].delivery;
+    let event = delivery.event(DeliveryStatus::Delivered, clock::now());
+    harness.status.write(vec![Write::Event(Arc::new(event))]).await.unwrap();
+    let appends = harness.log.appends();
+    replay(&harness, delivery.delivery_id).await.expect(409, "already_delivered");
+    assert_eq!(harness.log.appends(), appends);
 }
 
 #[tokio::test]

@@ -12,21 +12,22 @@ use uuid::Uuid;
 
 use crate::checker::{Position, Takeover};
 
-const OUTBOUND: &str = "hook-outbound";
+/// The outbound topic of the channel that most tests send through.
+pub const HOOK: &str = "hook-outbound";
 
-/// The takeovers of the outbound topic's partitions that JSON logs tell of, by time.
-pub fn takeovers(logs: &str) -> Vec<Takeover> {
-    let mut takeovers: Vec<Takeover> = logs.lines().filter_map(takeover).collect();
+/// The takeovers of an outbound topic's partitions that JSON logs tell of, by time.
+pub fn takeovers(logs: &str, outbound: &str) -> Vec<Takeover> {
+    let mut takeovers: Vec<Takeover> = logs.lines().filter_map(|line| takeover(line, outbound)).collect();
     takeovers.sort_by_key(|takeover| takeover.at);
     takeovers
 }
 
-fn takeover(line: &str) -> Option<Takeover> {
+fn takeover(line: &str, outbound: &str) -> Option<Takeover> {
     if !line.contains("partition assigned") {
         return None;
     }
     let line: Value = serde_json::from_str(line).ok()?;
-    if line["topic"] != OUTBOUND {
+    if line["topic"] != outbound {
         return None;
     }
     Some(Takeover {
@@ -61,11 +62,11 @@ fn tables(log: &Connection, topic: &str) -> Vec<(u32, String)> {
     rows.and_then(Iterator::collect).expect("partitions")
 }
 
-/// Where the first outbound record of each delivery stands, by `dlv_…`.
-pub fn positions(data: &Path) -> HashMap<String, Position> {
+/// Where the first record of each delivery stands on an outbound topic, by `dlv_…`.
+pub fn positions(data: &Path, outbound: &str) -> HashMap<String, Position> {
     let log = open(data);
     let mut positions = HashMap::new();
-    for (partition, table) in tables(&log, OUTBOUND) {
+    for (partition, table) in tables(&log, outbound) {
         let mut statement = log.prepare(&format!("SELECT uuid, offset FROM {table} ORDER BY offset")).expect("a table");
         let rows = statement.query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)));
         for row in rows.expect("records") {
@@ -88,9 +89,9 @@ fn written_again(log: &Connection, topic: &str) -> i64 {
 }
 
 /// Panics unless each message was accepted once and routed once.
-pub fn must_be_written_once(data: &Path) {
+pub fn must_be_written_once(data: &Path, outbound: &str) {
     let log = open(data);
-    for topic in ["messages", OUTBOUND] {
+    for topic in ["messages", outbound] {
         assert_eq!(written_again(&log, topic), 0, "records written again on `{topic}`");
     }
 }
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn a_takeover_is_read_from_its_log_line() {
         let line = r#"{"timestamp":"2026-11-24T21:53:50.123456Z","level":"INFO","message":"partition assigned","group":"hook","topic":"hook-outbound","partition":4,"epoch":3,"watermark":12,"finished":"13,15-17","target":"x"}"#;
-        let takeovers = takeovers(&format!("{line}\n{}\nno json", line.replace("hook-outbound", "messages")));
+        let takeovers = takeovers(&format!("{line}\n{}\nno json", line.replace(HOOK, "messages")), HOOK);
         let [takeover] = takeovers.as_slice() else { panic!("{takeovers:?}") };
         assert_eq!((takeover.partition, takeover.epoch, takeover.watermark), (4, 3, 12));
         assert_eq!(takeover.finished, BTreeSet::from([13, 15, 16, 17]));

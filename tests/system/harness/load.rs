@@ -16,6 +16,7 @@ pub struct Plan {
     pub conversations: usize,
     pub messages: usize,
     pub per_second: f64,
+    /// An address; `{conversation}` in it stands for the number of the conversation.
     pub target: String,
     /// Sends with an `Idempotency-Key` and repeats until it is answered 202.
     pub insists: bool,
@@ -72,7 +73,8 @@ impl Load {
 
 /// Sends one message; its id once it is answered 202.
 async fn send(plan: &Plan, api: &Api, conversation: usize, number: usize) -> Option<String> {
-    let body = message(&plan.target, &format!("{}-{conversation}", plan.name), &format!("{number}"));
+    let target = plan.target.replace("{conversation}", &conversation.to_string());
+    let body = message(&target, &format!("{}-{conversation}", plan.name), &format!("{number}"));
     let key = format!("{}-{number}", plan.name);
     loop {
         let answer =

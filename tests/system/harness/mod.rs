@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod ledger;
 pub mod load;
 pub mod receiver;
+pub mod simulated;
 pub mod turn;
 
 use std::future::Future;
