@@ -89,6 +89,11 @@ impl Api {
         self.send(self.http.post(self.url(path)).header("content-type", content_type).body(body)).await
     }
 
+    /// With one more header.
+    pub async fn post_as(&self, path: &str, header: &str, value: &str, body: &'static str) -> Result<Answer, String> {
+        self.send(self.http.post(self.url(path)).header(header, value).body(body)).await
+    }
+
     pub async fn post_keyed(&self, body: &Value, key: &str) -> Result<Answer, String> {
         self.send(self.http.post(self.url("/v1/messages")).header("idempotency-key", key).json(body)).await
     }
