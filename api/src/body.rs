@@ -66,9 +66,7 @@ pub async fn read(
     if announced(request).is_some_and(|bytes| bytes > bytes_max) {
         return Err(too_large(bytes_max));
     }
-    tokio::time::timeout(time_max, collect(payload, bytes_max)).await.unwrap_or_else(|_| {
-        Err(Error::new(Code::BodyTimeout, format!("the body was not complete after {} s", time_max.as_secs_f32())))
-    })
+    tokio::time::timeout(time_max, collect(payload, bytes_max)).await.unwrap_or_else(|_| Err(too_slow(time_max)))
 }
 
 /// The length that the request's head says, if it says one.
@@ -88,6 +86,40 @@ pub fn reserve<'a>(
     slots.try_acquire_many(kib).map_err(|_| {
         Error::new(Code::Overloaded, "too many batches are under way in this process; nothing of this one was accepted")
     })
+}
+
+/// Reads a body of at most `bytes_max` bytes within `time_max`, and takes room for it as it comes: who announces much and
+/// sends nothing takes none.
+pub async fn read_into<'a>(
+    payload: &mut web::Payload,
+    bytes_max: usize,
+    time_max: Duration,
+    slots: &'a Semaphore,
+) -> Result<(Bytes, SemaphorePermit<'a>), Error> {
+    let mut room = slots.try_acquire_many(0).map_err(|_| overloaded())?;
+    let collect = async {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = payload.next().await {
+            let piece = piece.map_err(broken)?;
+            if whole.len() + piece.len() > bytes_max {
+                return Err(too_large(bytes_max));
+            }
+            whole.extend_from_slice(&piece);
+            let kib = whole.len().div_ceil(1_024) - room.num_permits();
+            room.merge(slots.try_acquire_many(u32::try_from(kib).expect("few KiB")).map_err(|_| overloaded())?);
+        }
+        Ok(whole.freeze())
+    };
+    let body = tokio::time::timeout(time_max, collect).await.unwrap_or_else(|_| Err(too_slow(time_max)))?;
+    Ok((body, room))
+}
+
+fn overloaded() -> Error {
+    Error::new(Code::Overloaded, "too much is under way in this process; nothing of this was accepted")
+}
+
+fn too_slow(time_max: Duration) -> Error {
+    Error::new(Code::BodyTimeout, format!("the body was not complete after {} s", time_max.as_secs_f32()))
 }
 
 pub fn too_large(bytes_max: usize) -> Error {

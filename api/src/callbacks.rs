@@ -2,26 +2,28 @@
 //! channel, and answered 2xx only after the log has it: until then the provider repeats it. What it says is joined with
 //! the delivery elsewhere (`recorder`), so that it counts whatever process it reached, and whenever.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use chat4all_channels::{Callbacks, Event, InboundMessage, ReceiptOf, Unverified};
-use chat4all_proto::envelope::V1;
-use chat4all_proto::{Address, ConversationId, Inbound, MessageId, Receipt, Timestamp, Topic};
+use chat4all_proto::envelope::{OutcomeKind, V1};
+use chat4all_proto::{Address, ChannelName, ConversationId, Inbound, MessageId, Receipt, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::log::{Fingerprint, NewRecord, RecordId};
 use chat4all_storage::status;
 use http::HeaderMap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use tokio::time::timeout_at;
+use tracing::{debug, error, warn};
 use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::Api;
 use crate::body;
+use crate::complaints::Pace;
 use crate::draft::ChannelInfo;
 use crate::error::{Code, Error};
 use crate::ingest::Unwritten;
@@ -30,8 +32,11 @@ use crate::query::path_id;
 
 /// Longest call. Providers put many events into one after an outage.
 const CALLBACK_BYTES_MAX: usize = 4 << 20;
-/// Longest wait for the status store to say which conversation a message belongs to: the provider waits for us.
-const LOOK_UP_MAX: Duration = Duration::from_millis(500);
+/// Most bytes of calls under way at a time.
+pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+/// Longest wait of one call for the status store to say which conversations its messages belong to: the provider waits
+/// for us.
+const LOOK_UP_MAX: Duration = Duration::from_secs(2);
 
 /// A verified call on its way to the log.
 struct Call<'a> {
@@ -39,6 +44,9 @@ struct Call<'a> {
     headers: HeaderMap,
     body: Bytes,
     now: Timestamp,
+    look_up_until: Instant,
+    /// Which other channels' secrets fit this call too, once they were asked.
+    vouched: HashMap<ChannelName, bool>,
 }
 
 impl Api {
@@ -62,15 +70,18 @@ impl Api {
         payload: &mut web::Payload,
     ) -> Result<HttpResponse, Error> {
         let (called, callbacks) = self.called(request).await?;
-        let _room = body::reserve(request, CALLBACK_BYTES_MAX, &self.batch_slots)?;
-        let body = body::read(request, payload, CALLBACK_BYTES_MAX, self.options.body_timeout).await?;
-        let call = Call { called, headers: headers(request), body, now: clock::now() };
+        let headers = headers(request);
+        callbacks.admit(&headers).map_err(|unverified| refused(called, unverified))?;
+        let time_max = self.options.body_timeout;
+        let (body, _room) = body::read_into(payload, CALLBACK_BYTES_MAX, time_max, &self.callback_slots).await?;
+        let look_up_until = clock::instant() + LOOK_UP_MAX;
+        let mut call = Call { called, headers, body, now: clock::now(), look_up_until, vouched: HashMap::new() };
         callbacks.verify(&call.headers, &call.body).map_err(|unverified| refused(called, unverified))?;
         let events = callbacks.read(&call.body, call.now).map_err(|malformed| {
             metrics::record_callback(&called.name, "malformed");
             Error::new(Code::BadRequest, malformed.to_string())
         })?;
-        let records = self.records(&call, events).await;
+        let records = self.records(&mut call, events).await;
         if !records.is_empty() {
             self.hand_over(&Topic::StatusUpdates, records).await.map_err(|unwritten| match unwritten {
                 Unwritten::Never(error) => error,
@@ -90,7 +101,7 @@ impl Api {
         found.ok_or_else(|| Error::new(Code::NotFound, "there is no channel of this name that takes callbacks"))
     }
 
-    async fn records(&self, call: &Call<'_>, events: Vec<Event>) -> Vec<NewRecord> {
+    async fn records<'a>(&'a self, call: &mut Call<'a>, events: Vec<Event>) -> Vec<NewRecord> {
         let mut records = Vec::with_capacity(events.len());
         for event in events {
             let (info, record) = match event {
@@ -99,7 +110,7 @@ impl Api {
                     None => (call.called, None),
                 },
                 Event::Inbound(message) => match self.recipient(call, message.account.as_deref()) {
-                    Some(info) => (info, self.inbound_record(info, message, call.now).await),
+                    Some(info) => (info, self.inbound_record(info, message, call).await),
                     None => (call.called, None),
                 },
                 Event::Ignored(what) => {
@@ -118,19 +129,19 @@ impl Api {
 
     /// The channel that an event is for: the one called, or another of its kind whose account the event names. The
     /// other's own secret must vouch for the call too: whoever knows one channel's secret speaks for no other's account.
-    fn recipient<'a>(&'a self, call: &Call<'a>, account: Option<&str>) -> Option<&'a ChannelInfo> {
+    fn recipient<'a>(&'a self, call: &mut Call<'a>, account: Option<&str>) -> Option<&'a ChannelInfo> {
         if has_account(call.called, account) {
             return Some(call.called);
         }
         let mut others = self.directory.values().filter(|info| info.channel.kind() == call.called.channel.kind());
-        others.find(|info| has_account(info, account) && vouches(info, call))
+        others.find(|info| has_account(info, account) && call.is_vouched_for_by(info))
     }
 
     /// `None` if the sender makes no address.
-    async fn inbound_record(&self, info: &ChannelInfo, message: InboundMessage, now: Timestamp) -> Option<NewRecord> {
+    async fn inbound_record(&self, info: &ChannelInfo, message: InboundMessage, call: &Call<'_>) -> Option<NewRecord> {
         let from: Address = format!("{}:{}", info.name, message.from).parse().ok()?;
         let message_id = MessageId::of_inbound(&self.tenant, &info.name, &message.provider_id);
-        let conversation_id = self.conversation_of(info, &message, &from, message_id).await;
+        let conversation_id = self.conversation_of(info, &message, &from, message_id, call.look_up_until).await;
         metrics::record_callback(&info.name, "inbound");
         let inbound = Inbound {
             v: V1,
@@ -141,7 +152,7 @@ impl Api {
             reply_to: message.reply_to,
             content: message.content,
             sent_at: message.sent_at,
-            received_at: now,
+            received_at: call.now,
             provider_id: message.provider_id,
         };
         // A repeat may differ in what we make of it; the provider's id alone says that it is one.
@@ -157,8 +168,9 @@ impl Api {
         message: &InboundMessage,
         from: &Address,
         id: MessageId,
+        until: Instant,
     ) -> ConversationId {
-        match timeout(LOOK_UP_MAX, self.known_conversation(info, message, from)).await {
+        match timeout_at(until.into(), self.known_conversation(info, message, from)).await {
             Ok(Ok(Some(conversation))) => return conversation,
             Ok(Ok(None)) => {}
             Ok(Err(error)) => warn!(%error, "a received message goes into its sender's own conversation"),
@@ -189,8 +201,14 @@ fn has_account(info: &ChannelInfo, account: Option<&str>) -> bool {
     account.is_none() || own.is_none() || account == own
 }
 
-fn vouches(info: &ChannelInfo, call: &Call<'_>) -> bool {
-    info.channel.callbacks().is_some_and(|callbacks| callbacks.verify(&call.headers, &call.body).is_ok())
+impl Call<'_> {
+    /// Asked once for each channel: it may take hashing the whole body.
+    fn is_vouched_for_by(&mut self, info: &ChannelInfo) -> bool {
+        let Self { headers, body, vouched, .. } = self;
+        *vouched.entry(info.name.clone()).or_insert_with(|| {
+            info.channel.callbacks().is_some_and(|callbacks| callbacks.verify(headers, body).is_ok())
+        })
+    }
 }
 
 fn refused(called: &ChannelInfo, unverified: Unverified) -> Error {
@@ -204,15 +222,34 @@ fn refused(called: &ChannelInfo, unverified: Unverified) -> Error {
 
 fn receipt_record(info: &ChannelInfo, receipt: ReceiptOf) -> NewRecord {
     metrics::record_callback(&info.name, receipt.status.as_str());
-    if receipt.code_is_unknown {
-        metrics::record_callback(&info.name, "unknown_code");
-        let code = receipt.failure.as_ref().and_then(|failure| failure.code.as_deref());
-        warn!(channel = %info.name, code, "a receipt has a code that this version does not know");
-    }
-    let ReceiptOf { provider_id, delivery_id, status, at, failure, .. } = receipt;
-    let receipt = Receipt { v: V1, channel: info.name.clone(), provider_id, delivery_id, status, at, failure };
+    complain(info, &receipt);
+    let ReceiptOf { provider_id, delivery_id, generation, status, at, failure, .. } = receipt;
+    let channel = info.name.clone();
+    let receipt = Receipt { v: V1, channel, provider_id, delivery_id, generation, status, at, failure };
     let id = RecordId { uuid: Uuid::now_v7(), generation: Default::default() };
     record(Topic::StatusUpdates, receipt.key(), id, &receipt)
+}
+
+/// What a receipt says about us rather than about one message, a line a minute each.
+fn complain(info: &ChannelInfo, receipt: &ReceiptOf) {
+    static ACCOUNT: Pace = Pace::new(Duration::from_secs(60));
+    static UNKNOWN_CODE: Pace = Pace::new(Duration::from_secs(60));
+    let code = receipt.failure.as_ref().and_then(|failure| failure.code.as_deref());
+    if receipt.code_is_unknown {
+        metrics::record_callback(&info.name, "unknown_code");
+        if let Some(withheld) = UNKNOWN_CODE.admit(clock::now()) {
+            warn!(channel = %info.name, code, withheld, "a receipt has a code that this version does not know");
+        }
+    }
+    if receipt.failure.as_ref().is_some_and(|failure| failure.outcome == OutcomeKind::AccountProblem)
+        && let Some(withheld) = ACCOUNT.admit(clock::now())
+    {
+        let channel = &info.name;
+        error!(
+            %channel, code, withheld,
+            "the provider reports a problem with our account: messages fail until somebody mends it"
+        );
+    }
 }
 
 fn record(topic: Topic, key: chat4all_proto::Key, id: RecordId, envelope: &impl Serialize) -> NewRecord {

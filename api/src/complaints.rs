@@ -1,34 +1,47 @@
-//! Lets one line a second into the log for each kind of failure, and counts the others.
+//! Lets a line in a while into the log for each kind of failure, and counts the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chat4all_proto::Timestamp;
 
 use crate::error::Code;
 
-/// By code, which is the index.
-pub struct Complaints {
-    /// The second of the last line.
-    last: [AtomicU64; Code::ALL.len()],
-    withheld: [AtomicU64; Code::ALL.len()],
-}
+/// A line a second by code, which is the index.
+pub struct Complaints([Pace; Code::ALL.len()]);
 
 impl Complaints {
     pub const fn new() -> Self {
-        Self {
-            last: [const { AtomicU64::new(0) }; Code::ALL.len()],
-            withheld: [const { AtomicU64::new(0) }; Code::ALL.len()],
-        }
+        Self([const { Pace::new(Duration::from_secs(1)) }; Code::ALL.len()])
     }
 
-    /// Whether a failure of this code may be logged now: then how many were withheld since the last line.
+    /// As [`Pace::admit`], for a failure of this code.
     pub fn admit(&self, code: Code, now: Timestamp) -> Option<u64> {
-        let index = code as usize;
-        if self.last[index].swap(now.as_secs(), Ordering::Relaxed) == now.as_secs() {
-            self.withheld[index].fetch_add(1, Ordering::Relaxed);
+        self.0[code as usize].admit(now)
+    }
+}
+
+/// One line an interval of whole seconds.
+pub struct Pace {
+    interval_secs: u64,
+    /// The interval of the last line, counted from 1970.
+    last: AtomicU64,
+    withheld: AtomicU64,
+}
+
+impl Pace {
+    pub const fn new(interval: Duration) -> Self {
+        Self { interval_secs: interval.as_secs(), last: AtomicU64::new(0), withheld: AtomicU64::new(0) }
+    }
+
+    /// Whether a line may be logged now: then how many were withheld since the last one.
+    pub fn admit(&self, now: Timestamp) -> Option<u64> {
+        let interval = now.as_secs() / self.interval_secs;
+        if self.last.swap(interval, Ordering::Relaxed) == interval {
+            self.withheld.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(self.withheld[index].swap(0, Ordering::Relaxed))
+        Some(self.withheld.swap(0, Ordering::Relaxed))
     }
 }
 

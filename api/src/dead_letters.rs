@@ -1,10 +1,12 @@
 //! `/v1/dead-letters`: what failed for good, and sending one of it again. A replay is a record on `messages` with the next
 //! generation; the router and the connectors drop a second one as an exact repeat.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use chat4all_proto::envelope::{EXPIRY_MAX, V1};
-use chat4all_proto::http::{DeadLetterView, MESSAGE_BYTES_MAX, Replayed};
+use chat4all_proto::http::{DeadLetterView, DeliveryView, MESSAGE_BYTES_MAX, MessageView, Replayed};
 use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::log::{NewRecord, RecordId};
@@ -50,12 +52,15 @@ impl Api {
         if !self.directory.contains_key(&delivery.to.channel) {
             return Err(unknown_channel(&delivery.to.channel, &self.directory));
         }
-        self.must_not_have_arrived(delivery).await?;
-        let replay = replay(delivery, clock::now());
+        let message = self.ask_status(self.status.message(&self.tenant, delivery.message_id, clock::now())).await?;
+        let view = message.as_ref().and_then(|message| message.deliveries.iter().find(|view| is_of(view, delivery)));
+        must_not_have_arrived(view, delivery)?;
+        let replay = replay(delivery, life(message.as_ref(), delivery), clock::now());
         let answer = Replayed {
             delivery_id: delivery.delivery_id,
             message_id: delivery.message_id,
             generation: replay.generation,
+            status: view.filter(|view| view.generation >= replay.generation).map(|view| view.status),
         };
         if !found.is_replayed() {
             let id = RecordId { uuid: delivery.delivery_id.as_uuid(), generation: replay.generation };
@@ -63,21 +68,6 @@ impl Api {
             metrics::record_replay(&delivery.to.channel);
         }
         json(HttpResponse::Accepted(), &answer)
-    }
-
-    /// A provider may report that it delivered what it had reported as failed.
-    async fn must_not_have_arrived(&self, delivery: &Outbound) -> Result<(), Error> {
-        let message = self.ask_status(self.status.message(&self.tenant, delivery.message_id, clock::now())).await?;
-        let arrived = message.into_iter().flat_map(|message| message.deliveries).any(|view| {
-            view.delivery_id == delivery.delivery_id
-                && view.generation == delivery.generation
-                && view.status > DeliveryStatus::Failed
-        });
-        if !arrived {
-            return Ok(());
-        }
-        let detail = "the provider has reported since that it arrived all the same";
-        Err(Error::new(Code::AlreadyDelivered, detail).about(delivery.message_id))
     }
 
     async fn append_replay(&self, request: &HttpRequest, replay: Message, id: RecordId) -> Result<(), Error> {
@@ -105,9 +95,32 @@ impl Api {
     }
 }
 
-/// The delivery's message once more, for this address alone, with as long to live as it had.
-fn replay(delivery: &Outbound, now: Timestamp) -> Message {
-    let life = delivery.expires_at.saturating_since(delivery.accepted_at).min(EXPIRY_MAX);
+fn is_of(view: &DeliveryView, delivery: &Outbound) -> bool {
+    view.delivery_id == delivery.delivery_id
+}
+
+/// A provider may report that it delivered what it had reported as failed.
+fn must_not_have_arrived(view: Option<&DeliveryView>, delivery: &Outbound) -> Result<(), Error> {
+    match view {
+        Some(view) if view.generation == delivery.generation && view.status > DeliveryStatus::Failed => {
+            let detail = "the provider has reported since that it arrived all the same";
+            Err(Error::new(Code::AlreadyDelivered, detail).about(delivery.message_id))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How long the message was given to arrive: a replay's own times are no measure.
+fn life(message: Option<&MessageView>, delivery: &Outbound) -> Duration {
+    let (accepted_at, expires_at) = match message {
+        Some(MessageView { accepted_at, expires_at: Some(expires_at), .. }) => (*accepted_at, *expires_at),
+        _ => (delivery.accepted_at, delivery.expires_at),
+    };
+    expires_at.saturating_since(accepted_at).min(EXPIRY_MAX)
+}
+
+/// The delivery's message once more, for this address alone, with so long to live.
+fn replay(delivery: &Outbound, life: Duration, now: Timestamp) -> Message {
     Message {
         v: V1,
         tenant: delivery.tenant.clone(),

@@ -99,6 +99,8 @@ pub(crate) struct Api {
     catch_up: Arc<CatchUp>,
     /// A permit for each KiB of the batches under way.
     batch_slots: Semaphore,
+    /// The same for callbacks: strangers may send them, and must not take the batches' room.
+    callback_slots: Semaphore,
 }
 
 /// Opens the address and serves at once. Call it inside a tokio runtime. `InvalidInput` for an empty key, and for an
@@ -134,6 +136,7 @@ impl Api {
             status: parts.status,
             directory: parts.channels.into_iter().map(|info| (info.name.clone(), info)).collect(),
             tenant: TenantId::default(),
+            callback_slots: Semaphore::new(callbacks::BYTES_IN_FLIGHT_MAX / 1_024),
             batch_slots: Semaphore::new(options.batch_bytes_in_flight_max / 1_024),
             options,
         }

@@ -63,7 +63,9 @@ async fn call(pending: &Pending, provider: &dyn Provider, client: &Client) -> Re
     };
     let deadline = client.deadline();
     let mut answer = client.call_until(request, deadline).await;
-    if let Some(request) = provider.moved(delivery, &answer, clock::now()) {
+    if let Some(request) = provider.moved(delivery, &answer, clock::now())
+        && clock::instant() < deadline
+    {
         answer = client.call_until(request, deadline).await;
     }
     provider.report(&answer, clock::now())

@@ -7,6 +7,7 @@ use chat4all_engine::Command;
 use chat4all_proto::envelope::OutcomeKind;
 use chat4all_proto::outcome::Report;
 use chat4all_proto::{ChannelName, DeliveryStatus, Generation, StatusEvent};
+use chat4all_runtime::metrics::record_dead_letter;
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_histogram_vec,
     register_int_counter_vec, register_int_gauge_vec,
@@ -41,10 +42,6 @@ static LATENCY: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("chat4all_retries_total", "Attempts that are followed by another.", &["channel"])
-        .expect(ONCE)
-});
-static DEAD_LETTERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_dead_letters_total", "Deliveries that failed for good.", &["channel", "reason"])
         .expect(ONCE)
 });
 static SUPPRESSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -122,7 +119,7 @@ impl Series {
     pub fn record_command(&self, command: &Command) {
         let Command::Publish { event, dead_letter, ends, .. } = command else { return };
         if let Some(letter) = dead_letter {
-            DEAD_LETTERS.with_label_values(&[self.channel.as_str(), letter.reason.as_str()]).inc();
+            record_dead_letter(letter);
         }
         if *ends {
             self.record_end(event);

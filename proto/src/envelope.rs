@@ -138,7 +138,8 @@ pub struct StatusEvent {
     /// When the next attempt is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// Whether a `sent` is not the end: the provider will report more.
+    /// Whether the provider may report more about it: then a `sent` is not the end, and neither is what ended without an
+    /// answer that one could be sure of.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits_receipt: bool,
 }

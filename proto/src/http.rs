@@ -314,6 +314,9 @@ pub struct Replayed {
     pub message_id: MessageId,
     /// Of the delivery from now on. A second replay of the same dead letter has the same.
     pub generation: Generation,
+    /// What has become of that generation, if the letter had been replayed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<DeliveryStatus>,
 }
 
 /// `GET /v1/channels`

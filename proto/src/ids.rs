@@ -138,6 +138,13 @@ impl DeliveryId {
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
+impl Generation {
+    /// Whether it is the first way, no replay.
+    pub const fn is_first(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{OutcomeKind, StatusEvent, V1};
-use crate::ids::{ChannelName, DeliveryId};
+use crate::ids::{ChannelName, DeliveryId, Generation};
 use crate::status::DeliveryStatus;
 use crate::time::Timestamp;
 use crate::topic::Key;
@@ -20,6 +20,9 @@ pub struct Receipt {
     /// Our id, where the provider gives back what we sent along: finds the delivery whose answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_id: Option<DeliveryId>,
+    /// Of the delivery, where its id is there: a receipt of an earlier way says nothing about a replay.
+    #[serde(default, skip_serializing_if = "Generation::is_first")]
+    pub generation: Generation,
     /// `Sent`, `Failed`, `Delivered` or `Read`.
     pub status: DeliveryStatus,
     /// When it happened, by the provider's clock.

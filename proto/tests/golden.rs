@@ -62,6 +62,7 @@ fn golden_files() -> Vec<&'static str> {
         check("dead-letter", &dead_letter()),
         check("receipt", &receipt()),
         check("receipt-failed", &failed_receipt()),
+        check("receipt-replay", &Receipt { generation: Generation(2), ..failed_receipt() }),
         check("inbound", &inbound()),
         check_text("send-request", &send_request()),
         check_text("send-request-full", &full_send_request()),
@@ -76,6 +77,7 @@ fn golden_files() -> Vec<&'static str> {
         check("dead-letter-view", &dead_letter_view()),
         check("dead-letter-page", &dead_letter_page()),
         check("replayed", &replayed()),
+        check("replayed-before", &Replayed { status: Some(DeliveryStatus::Read), ..replayed() }),
         check("channel-list", &channel_list()),
         check("channel-list-receipts", &channel_list_with_receipts()),
         check("readiness", &readiness()),
@@ -531,6 +533,7 @@ fn receipt() -> Receipt {
         channel: "whatsapp".parse().unwrap(),
         provider_id: "wamid.HBgL".into(),
         delivery_id: None,
+        generation: Generation(0),
         status: DeliveryStatus::Delivered,
         at: at(900),
         failure: None,
@@ -606,7 +609,8 @@ fn dead_letter_page() -> DeadLetterPage {
 
 fn replayed() -> Replayed {
     let delivery = outbound();
-    Replayed { delivery_id: delivery.delivery_id, message_id: delivery.message_id, generation: Generation(1) }
+    let (delivery_id, message_id) = (delivery.delivery_id, delivery.message_id);
+    Replayed { delivery_id, message_id, generation: Generation(1), status: None }
 }
 
 fn readiness() -> Readiness {

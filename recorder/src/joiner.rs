@@ -1,20 +1,20 @@
 //! Looks at the joins that a batch touched, and puts on the log what they tell.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use chat4all_proto::envelope::Source;
 use chat4all_proto::{DeadLetter, DeliveryStatus, Key, StatusEvent, Topic};
-use chat4all_runtime::clock;
+use chat4all_runtime::metrics::record_dead_letter;
 use chat4all_runtime::worker::in_order::{Desk, Failure};
-use chat4all_storage::Status;
-use chat4all_storage::log::{NewRecord, RecordId};
-use chat4all_storage::status::{self, JoinKey, Write};
+use chat4all_storage::log::{self, NewRecord, RecordId};
+use chat4all_storage::status::{self, Join, JoinKey, Write};
+use chat4all_storage::{Log, Status};
 use tracing::error;
 
+use crate::GROUP;
 use crate::joined::Joined;
 use crate::metrics;
 
@@ -45,22 +45,29 @@ impl Touched {
 /// Joins for one partition of `status-updates`.
 #[derive(Clone)]
 pub struct Joiner {
+    log: Arc<dyn Log>,
     status: Arc<dyn Status>,
-    message_wait_max: Duration,
-    /// The batch, named by its first offset, that waits for the row of a message, and since when.
-    waiting: Rc<Cell<Option<(u64, Instant)>>>,
+    waiting: Rc<RefCell<Option<Waiting>>>,
+}
+
+/// A batch that waits for the row of a message.
+struct Waiting {
+    /// Its first offset.
+    batch: u64,
+    /// Where `messages` ended when the row was missed: the message is below, since it was there before its statuses.
+    ends: Vec<u64>,
 }
 
 impl Joiner {
-    pub fn new(status: Arc<dyn Status>, message_wait_max: Duration) -> Self {
-        Self { status, message_wait_max, waiting: Rc::default() }
+    pub fn new(log: Arc<dyn Log>, status: Arc<dyn Status>) -> Self {
+        Self { log, status, waiting: Rc::default() }
     }
 
     /// Appends the status of every join that has both halves, after its dead letter if it is `failed`. What is appended
     /// twice after a failure is harmless: its rows are the same. The batch, whose first offset is `batch`, is written.
     pub async fn join(&self, touched: Touched, batch: u64, desk: &Desk) -> Result<(), Failure> {
         let keys: Vec<JoinKey> = touched.0.keys().cloned().collect();
-        let joins = self.status.joins(&keys).await.map_err(later)?;
+        let joins = self.joins(&keys).await?;
         let mut append = Append { desk, records: Vec::new(), bytes: 0, joined: Vec::new() };
         for (join, offset) in joins.into_iter().zip(touched.0.into_values()) {
             let Some(joined) = Joined::of(join) else { continue };
@@ -76,7 +83,31 @@ impl Joiner {
         append.write().await
     }
 
-    /// `Later` while the message's row has not come; `None` when it was waited for too long.
+    /// What is stored under each key. A row that cannot be read holds up nobody else: it counts as empty.
+    async fn joins(&self, keys: &[JoinKey]) -> Result<Vec<Join>, Failure> {
+        match self.status.joins(keys).await {
+            Ok(joins) => Ok(joins),
+            Err(status::Error::Refused(_)) => self.joins_one_by_one(keys).await,
+            Err(error) => Err(later(error)),
+        }
+    }
+
+    async fn joins_one_by_one(&self, keys: &[JoinKey]) -> Result<Vec<Join>, Failure> {
+        let mut joins = Vec::with_capacity(keys.len());
+        for key in keys {
+            joins.push(match self.status.joins(std::slice::from_ref(key)).await {
+                Ok(mut join) => join.pop().unwrap_or_default(),
+                Err(error @ status::Error::Refused(_)) => {
+                    error!(channel = %key.channel, id = key.id, %error, "a receipt is passed over: its row cannot be read");
+                    Join::default()
+                }
+                Err(error) => return Err(later(error)),
+            });
+        }
+        Ok(joins)
+    }
+
+    /// `Later` while the message's row may still come; `None` when it cannot any more.
     async fn dead_letter(
         &self,
         joined: &Joined,
@@ -85,24 +116,32 @@ impl Joiner {
         desk: &Desk,
     ) -> Result<Option<DeadLetter>, Failure> {
         let (tenant, message_id) = (&joined.event.tenant, joined.event.message_id);
+        // Asked before the row is looked for: whoever has passed the message has written its row.
+        let is_past = self.is_past_messages(batch).await?;
         if let Some(message) = self.status.accepted(tenant, message_id).await.map_err(later)? {
             let partition = &desk.lease.partition;
             let source = Source { topic: partition.topic.to_string(), partition: partition.partition, offset };
             return Ok(joined.dead_letter(message, source));
         }
-        if self.waited(batch) < self.message_wait_max {
+        if !is_past {
             return Err(Failure::Later(format!("message `{message_id}` is not in the status store yet")));
         }
         error!(%message_id, "a delivery failed and has no dead letter: its message is not in the status store");
         Ok(None)
     }
 
-    /// How long `batch` has waited; it begins now if it has not yet.
-    fn waited(&self, batch: u64) -> Duration {
-        let now = clock::instant();
-        let since = self.waiting.get().filter(|(waiting, _)| *waiting == batch).map_or(now, |(_, since)| since);
-        self.waiting.set(Some((batch, since)));
-        now.saturating_duration_since(since)
+    /// Whether the recorders have finished everything that was on `messages` when this was first asked for `batch`.
+    async fn is_past_messages(&self, batch: u64) -> Result<bool, Failure> {
+        let unavailable = |error: log::Error| Failure::Later(error.to_string());
+        let noted = self.waiting.borrow().as_ref().filter(|waiting| waiting.batch == batch).map(|it| it.ends.clone());
+        let ends = match noted {
+            Some(ends) => ends,
+            None => self.log.ends(&Topic::Messages).await.map_err(unavailable)?,
+        };
+        let committed = self.log.committed(GROUP, &Topic::Messages).await.map_err(unavailable)?;
+        let is_past = committed.iter().zip(&ends).all(|(committed, end)| committed >= end);
+        *self.waiting.borrow_mut() = Some(Waiting { batch, ends });
+        Ok(is_past)
     }
 }
 
@@ -116,22 +155,23 @@ struct Append<'a> {
     records: Vec<NewRecord>,
     /// Of the values of `records`.
     bytes: usize,
-    /// The statuses among `records`.
-    joined: Vec<DeliveryStatus>,
+    /// The statuses and dead letters among `records`.
+    joined: Vec<(DeliveryStatus, Option<DeadLetter>)>,
 }
 
 impl Append<'_> {
     fn push(&mut self, dead_letter: Option<DeadLetter>, event: &StatusEvent) {
         let id = RecordId { uuid: event.delivery_id.as_uuid(), generation: event.generation };
         let records = dead_letter
-            .map(|letter| record(Topic::DeadLetters, letter.key(), id, serde_json::to_vec(&letter)))
+            .as_ref()
+            .map(|letter| record(Topic::DeadLetters, letter.key(), id, serde_json::to_vec(letter)))
             .into_iter()
             .chain([record(Topic::StatusUpdates, event.key(), id, serde_json::to_vec(event))]);
         for record in records {
             self.bytes += record.value.len();
             self.records.push(record);
         }
-        self.joined.push(event.status);
+        self.joined.push((event.status, dead_letter));
     }
 
     fn is_full(&self) -> bool {
@@ -144,7 +184,10 @@ impl Append<'_> {
         }
         self.bytes = 0;
         self.desk.consumer.append(&self.desk.lease, std::mem::take(&mut self.records)).await?;
-        self.joined.drain(..).for_each(metrics::record_joined);
+        for (status, dead_letter) in self.joined.drain(..) {
+            metrics::record_joined(status);
+            dead_letter.iter().for_each(record_dead_letter);
+        }
         Ok(())
     }
 }

@@ -24,10 +24,6 @@ pub use partition_recorder::PartitionRecorder;
 /// The consumer group of all recorders.
 pub const GROUP: &str = "recorder";
 
-/// Longest wait for the row of a message whose delivery failed after the provider had taken it: another partition writes
-/// it, and without it there is no dead letter.
-const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(30);
-
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Of each partition in memory.
@@ -42,23 +38,23 @@ pub fn start(
     status: &Arc<dyn Status>,
     shutdown: &Shutdown,
 ) -> Handle<Consumer<PartitionRecorder>> {
-    start_waiting(MESSAGE_WAIT_MAX, settings, log, status, shutdown)
+    let topics = vec![Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
+    start_on(topics, settings, log, status, shutdown)
 }
 
-fn start_waiting(
-    message_wait_max: Duration,
+fn start_on(
+    topics: Vec<Topic>,
     settings: &Settings,
     log: &Arc<dyn Log>,
     status: &Arc<dyn Status>,
     shutdown: &Shutdown,
 ) -> Handle<Consumer<PartitionRecorder>> {
-    let (status, commit_interval) = (Arc::clone(status), settings.commit_interval);
+    let (for_joins, status, commit_interval) = (Arc::clone(log), Arc::clone(status), settings.commit_interval);
     let factory: Factory<PartitionRecorder> = Arc::new(move |partition| {
         let topic = &partition.lease.partition.topic;
-        let recorder = partition_recorder::Recorder::new(Arc::clone(&status), topic, message_wait_max);
+        let recorder = partition_recorder::Recorder::new(Arc::clone(&for_joins), Arc::clone(&status), topic);
         InOrder::new(recorder, partition, commit_interval).start()
     });
-    let topics = vec![Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
     let consumer = worker::Settings { group: GROUP.to_owned(), topics, limits: settings.limits };
     worker::start(log, consumer, factory, shutdown)
 }

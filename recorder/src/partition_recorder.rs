@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chat4all_proto::{DeadLetter, Inbound, Message, StatusUpdate, Topic};
 use chat4all_runtime::clock;
 use chat4all_runtime::worker::InOrder;
 use chat4all_runtime::worker::in_order::{Desk, Done, Failure, Process};
-use chat4all_storage::Status;
 use chat4all_storage::log::Record;
 use chat4all_storage::status::Write;
+use chat4all_storage::{Log, Status};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tracing::error;
@@ -32,8 +31,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(status: Arc<dyn Status>, topic: &Topic, message_wait_max: Duration) -> Self {
-        let joiner = Joiner::new(Arc::clone(&status), message_wait_max);
+    pub fn new(log: Arc<dyn Log>, status: Arc<dyn Status>, topic: &Topic) -> Self {
+        let joiner = Joiner::new(log, Arc::clone(&status));
         Self { status, read: reader(topic), joiner }
     }
 }

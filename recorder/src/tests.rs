@@ -20,7 +20,7 @@ use chat4all_storage::status::memory::MemoryStatus;
 use chat4all_storage::status::{DeadLetterRow, JoinKey};
 use chat4all_storage::{Log, Status};
 
-use crate::{GROUP, MESSAGE_WAIT_MAX, PartitionRecorder, Settings, start_waiting};
+use crate::{GROUP, PartitionRecorder, Settings, start_on};
 use DeliveryStatus::{Delivered, Failed, Queued, Read, Sent, Unknown};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -32,28 +32,35 @@ struct World {
     status: Arc<MemoryStatus>,
     sample: Sample,
     message: Message,
-    _recorder: Handle<Consumer<PartitionRecorder>>,
+    recorders: Vec<Handle<Consumer<PartitionRecorder>>>,
 }
+
+const TOPICS: [Topic; 4] = [Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
 
 impl World {
     async fn start() -> Self {
-        Self::waiting(MESSAGE_WAIT_MAX).await
+        let mut world = Self::without_recorder().await;
+        world.record(&TOPICS);
+        world
     }
 
-    async fn waiting(message_wait_max: Duration) -> Self {
+    async fn without_recorder() -> Self {
         let (log, status, sample) = (MemoryLog::new(), MemoryStatus::new(), Sample::new());
         let kind = TopicKind::Stream { retention: Duration::from_secs(3_600) };
-        let topics = [Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
-        let specs = topics.map(|topic| TopicSpec { topic, partitions: 3, kind: kind.clone() });
+        let specs = TOPICS.map(|topic| TopicSpec { topic, partitions: 3, kind: kind.clone() });
         log.ensure_topics(&specs).await.unwrap();
+        let message = sample.message(vec![sample.address("ana")]);
+        Self { log, status, sample, message, recorders: Vec::new() }
+    }
+
+    /// Starts a recorder of these topics.
+    fn record(&mut self, topics: &[Topic]) {
         let settings = Settings {
             limits: Limits { records_max: 1_000, bytes_max: 1 << 20 },
             commit_interval: Duration::from_millis(5),
         };
-        let (port, rows) = (Arc::clone(&log) as Arc<dyn Log>, Arc::clone(&status) as Arc<dyn Status>);
-        let recorder = start_waiting(message_wait_max, &settings, &port, &rows, &Shutdown::new());
-        let message = sample.message(vec![sample.address("ana")]);
-        Self { log, status, sample, message, _recorder: recorder }
+        let (log, status) = (Arc::clone(&self.log) as Arc<dyn Log>, Arc::clone(&self.status) as Arc<dyn Status>);
+        self.recorders.push(start_on(topics.to_vec(), &settings, &log, &status, &Shutdown::new()));
     }
 
     fn event(&self, status: DeliveryStatus) -> Said {
@@ -72,6 +79,12 @@ impl World {
         let failure = Failure { outcome: OutcomeKind::RecipientGone, code: Some("131026".into()) };
         let failure = (status == Failed).then_some(failure);
         Said::Receipt(Receipt { failure, ..self.sample.receipt(PROVIDER_ID, status) })
+    }
+
+    /// The delivery with this number of replays has failed, though an attempt may have been taken.
+    fn failed_in_doubt(&self, generation: u32) -> Said {
+        let event = Sample::event(&self.message, 0, Failed);
+        Said::Event(Box::new(StatusEvent { generation: Generation(generation), awaits_receipt: true, ..event }))
     }
 
     /// With our own id, as some providers give it back.
@@ -267,20 +280,53 @@ async fn a_failure_of_what_was_delivered_changes_nothing() {
 }
 
 #[actix::test]
-async fn a_failure_waits_for_the_row_of_its_message() {
+async fn what_failed_in_doubt_and_arrived_all_the_same_is_known_by_the_delivery_id() {
     let world = World::start().await;
-    world.say([world.sent()]).await;
+    world.say_message().await;
+    world.say([world.failed_in_doubt(0), world.receipt_by_delivery(Read)]).await;
+    world.check(Read, &[Failed, Read], 0).await;
+}
+
+#[actix::test]
+async fn a_receipt_of_an_earlier_way_says_nothing_about_a_replay() {
+    let world = World::start().await;
+    world.say_message().await;
+    world.say([world.sent(), world.receipt_by_delivery(Failed)]).await;
+    let mut unknown = Sample::event(&world.message, 0, Unknown);
+    unknown.generation = Generation(1);
+    world.say([Said::Event(Box::new(unknown))]).await;
+    world.check(Unknown, &[Sent, Failed, Unknown], 1).await;
+}
+
+#[actix::test]
+async fn a_row_that_cannot_be_read_holds_up_nobody_else() {
+    let world = World::start().await;
+    world.say_message().await;
+    world.status.damage(&JoinKey::new(&world.sample.channel, "damaged"));
+    let damaged = Receipt { provider_id: "damaged".into(), ..world.sample.receipt(PROVIDER_ID, Read) };
+    world.append(world.sent()).await;
+    world.say([Said::Receipt(damaged), world.receipt(Read)]).await;
+    world.check(Read, &[Sent, Read], 0).await;
+}
+
+#[actix::test]
+async fn a_failure_waits_for_the_row_of_its_message() {
+    let mut world = World::without_recorder().await;
+    world.record(&TOPICS[1..]);
+    world.append(Said::Message(world.message.clone())).await;
+    world.append(world.sent()).await;
     world.append(world.receipt(Failed)).await;
     let key = [JoinKey::new(&world.sample.channel, PROVIDER_ID)];
     until("the receipt is written", async || world.status.joins(&key).await.unwrap()[0].receipt.is_some()).await;
     assert_eq!(world.events().await.len(), 1, "no status goes out before its dead letter can");
-    world.say_message().await;
+    world.record(&TOPICS[..1]);
+    world.settle().await;
     world.check(Failed, &[Sent, Failed], 1).await;
 }
 
 #[actix::test]
-async fn a_failure_whose_message_never_comes_goes_out_without_a_dead_letter() {
-    let world = World::waiting(Duration::from_millis(20)).await;
+async fn a_failure_whose_message_is_nowhere_goes_out_without_a_dead_letter() {
+    let world = World::start().await;
     world.say([world.sent(), world.receipt(Failed)]).await;
     let statuses: Vec<_> = world.events().await.iter().map(|event| event.status).collect();
     assert_eq!(statuses, [Sent, Failed]);

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use chat4all_proto::TopicPartition;
+use chat4all_proto::{DeadLetter, TopicPartition};
 use prometheus::{IntCounterVec, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 
 static ACTOR_RESTARTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -18,6 +18,16 @@ static CONSUMER_LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     )
     .expect("the name is registered once")
 });
+
+static DEAD_LETTERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_dead_letters_total", "Deliveries that failed for good.", &["channel", "reason"])
+        .expect("the name is registered once")
+});
+
+/// Here, since several roles write dead letters.
+pub fn record_dead_letter(letter: &DeadLetter) {
+    DEAD_LETTERS.with_label_values(&[letter.delivery.to.channel.as_str(), letter.reason.as_str()]).inc();
+}
 
 pub(crate) fn record_restart(actor: &str) {
     ACTOR_RESTARTS.with_label_values(&[actor]).inc();

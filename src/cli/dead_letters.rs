@@ -88,8 +88,15 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Replay { which, json, api } => {
             let path = ["v1", "dead-letters", &which.id.to_string(), "replay"];
             let replayed: Replayed = api.connect()?.post(&path, &serde_json::Map::new(), None).await?;
-            let line =
-                || format!("{} is on its way again: `chat4all show {}`", replayed.delivery_id, replayed.message_id);
+            let line = || match replayed.status {
+                None => {
+                    format!("{} is on its way again: `chat4all show {}`", replayed.delivery_id, replayed.message_id)
+                }
+                Some(status) => format!(
+                    "{} was replayed before and is `{status}`: `chat4all show {}`",
+                    replayed.delivery_id, replayed.message_id
+                ),
+            };
             say(if json { text(&replayed) } else { line() })
         }
     }

@@ -68,16 +68,17 @@ async fn examine(config: &config::Channel) -> Result<Finding, Failure> {
 }
 
 fn diagnose(answer: &Answer, channel: &dyn Channel) -> Finding {
-    if matches!(answer, Answer::Response { status, .. } if status.is_success()) {
+    let Report { outcome, code, detail, .. } = channel.report(answer, clock::now());
+    if outcome.kind() == OutcomeKind::Accepted {
         let text = "reached, and the credentials are good".to_owned() + callbacks(channel);
         return Finding { is_well: true, text };
     }
-    let Report { outcome, code, detail, .. } = channel.report(answer, clock::now());
     let said = detail.unwrap_or_else(|| "no more is known".to_owned());
     let code = code.map(|code| format!(" (code {code})")).unwrap_or_default();
     let what = match (answer, outcome.kind()) {
         (Answer::Silence(_), _) => "not reached",
         (_, OutcomeKind::AccountProblem) => "reached, and the credentials are refused",
+        (_, OutcomeKind::Ambiguous) => "something answers that is not the provider: is `base_url` right?",
         _ => "reached, and not well",
     };
     Finding { is_well: false, text: format!("{what}: {said}{code}") }
@@ -86,8 +87,8 @@ fn diagnose(answer: &Answer, channel: &dyn Channel) -> Finding {
 /// What else a channel with callbacks needs.
 fn callbacks(channel: &dyn Channel) -> &'static str {
     use chat4all_channels::Unverified;
-    let verified = channel.callbacks().map(|callbacks| callbacks.verify(&reqwest::header::HeaderMap::new(), b""));
-    match verified {
+    let admitted = channel.callbacks().map(|callbacks| callbacks.admit(&reqwest::header::HeaderMap::new()));
+    match admitted {
         Some(Err(Unverified::NoSecret { .. })) => {
             "; callbacks are refused until the channel has the secret they are signed with"
         }

@@ -136,11 +136,17 @@ impl Watch {
         let mut changed = false;
         for delivery in &view.deliveries {
             let state = (delivery.status, delivery.attempts.len());
-            if self.printed.insert(delivery.delivery_id, state) != Some(state) {
-                changed = true;
-                if !self.json {
-                    say_at_once(line(delivery))?;
+            let before = self.printed.insert(delivery.delivery_id, state);
+            if before == Some(state) {
+                continue;
+            }
+            changed = true;
+            if !self.json {
+                // It was, though too shortly to be seen.
+                if before.is_none() && !delivery.attempts.is_empty() {
+                    say_at_once(format!("{}  {}", delivery.to, DeliveryStatus::Queued))?;
                 }
+                say_at_once(line(delivery))?;
             }
         }
         if changed && self.json {

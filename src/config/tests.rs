@@ -136,6 +136,7 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         ("[channels.t]\nkind = \"telegram\"\nbot_token = \"canary-7f3a-secret\"", &["`channels.t.bot_token`"]),
         (&format!("{WHATSAPP}\nbase_url = \"graph\""), &["`channels.wa.base_url`", "chat4all.toml"]),
         (&format!("{WHATSAPP}\ntemplates = 5"), &["`channels.wa.templates`"]),
+        (&format!("{WHATSAPP}\n{}", WHATSAPP.replace("wa]", "wb]")), &["`channels.wb`", "`channels.wa`"]),
         ("[simulator]\ncallbacks = \"here\"", &["`simulator.callbacks`", "URL"]),
         (&hook("limits = { per_second = 5 }"), &["`channels.hook.limits.per_second`", "not supported yet"]),
         (&hook("breaker = { window = 10 }"), &["`channels.hook.breaker`", "not supported yet"]),

@@ -1,14 +1,17 @@
 //! What a configuration must keep to as a whole. Runs before anything opens.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use chat4all_channels::Callbacks;
+use chat4all_proto::ChannelName;
 use chat4all_proto::envelope::EXPIRY_MAX;
 use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
 use super::load::Invalid;
-use super::{Channel, Config};
+use super::{Channel, Config, Kind};
 
 /// The log keeps records at least as long as a message may live, and a day more.
 pub const RETENTION_MIN: Duration = EXPIRY_MAX.saturating_add(Duration::from_secs(24 * 3_600));
@@ -36,7 +39,21 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     if config.api.listen == config.simulator.listen && config.api.listen.port() != 0 {
         return refuse("simulator.listen", "is the address of `api.listen` already");
     }
-    config.channels.iter().try_for_each(|(name, channel)| check_channel(&format!("channels.{name}"), channel))
+    config.channels.iter().try_for_each(|(name, channel)| check_channel(&format!("channels.{name}"), channel))?;
+    accounts(config)
+}
+
+/// A provider's call names the account: it must say which channel it is for.
+fn accounts(config: &Config) -> Result<(), Invalid> {
+    let mut seen: HashMap<(Kind, String), &ChannelName> = HashMap::new();
+    for (name, channel) in &config.channels {
+        let connector = channel.connector().map_err(|invalid| invalid.below(&format!("channels.{name}")))?;
+        let account = connector.callbacks().and_then(Callbacks::account).map(str::to_owned);
+        if let Some(other) = account.and_then(|account| seen.insert((channel.kind, account), name)) {
+            return refuse(&format!("channels.{name}"), &format!("is the account of `channels.{other}` already"));
+        }
+    }
+    Ok(())
 }
 
 fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {

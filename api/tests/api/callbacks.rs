@@ -6,7 +6,10 @@ use chat4all_storage::status::Write;
 use serde_json::json;
 use std::sync::Arc;
 
-use crate::support::{Harness, Mode, Reply};
+use std::sync::atomic::Ordering;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Harness, Mode, Reply, VERIFIED};
 
 const SECRET: &str = "chat-secret";
 
@@ -81,6 +84,46 @@ async fn several_events_of_several_accounts_go_to_their_channels() {
     ] {
         assert!(metrics.contains(&format!("chat4all_callback_events_total{line}")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_before_the_body_is_read_and_takes_no_room_from_others() {
+    let harness = Harness::start();
+    let (_sender, stuck) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(tokio_stream(stuck));
+    let stranger = harness.client.post(format!("{}/v1/callbacks/chat", harness.base)).body(body);
+    Reply::of(stranger).await.expect(401, "unverified_callback");
+
+    // Those whose header looks right may send slowly, as many as they like.
+    let mut slow = Vec::new();
+    for _ in 0..64 {
+        let mut stream = tokio::net::TcpStream::connect(harness.addr()).await.unwrap();
+        let head = "POST /v1/callbacks/chat HTTP/1.1\r\nhost: a\r\nx-chat-secret: chat-secret\r\ncontent-length: 4000000\r\n\r\n[";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(call(&harness, "chat", SECRET, &read_receipt("1")).await.status, 200);
+    let batch = json!({"messages": [{"to": "hook:ana", "content": {"type": "text", "text": "hi"}}]});
+    assert_eq!(Reply::of(harness.post("/v1/messages/batch", batch.to_string())).await.status, 200);
+}
+
+/// As a stream of a request's body.
+fn tokio_stream<T: Send + 'static>(
+    mut receiver: tokio::sync::mpsc::Receiver<T>,
+) -> impl futures_util::Stream<Item = T> {
+    futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx))
+}
+
+#[tokio::test]
+async fn another_channels_secret_is_asked_once_a_call_however_many_events_it_has() {
+    let harness = Harness::start();
+    let events: Vec<_> =
+        (0..2_000).map(|n| json!({"account": "2", "id": format!("p-{n}"), "status": "read"})).collect();
+    let before = VERIFIED.load(Ordering::SeqCst);
+    assert_eq!(call(&harness, "chat", SECRET, &json!(events)).await.status, 200);
+    assert_eq!(receipts(&harness).len(), 2_000);
+    let asked = VERIFIED.load(Ordering::SeqCst) - before;
+    assert!(asked < 100, "other tests ask too, but not so often: {asked}");
 }
 
 #[tokio::test]

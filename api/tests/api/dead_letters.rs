@@ -102,7 +102,10 @@ async fn a_replay_is_the_next_generation_of_the_same_delivery_with_a_life_of_its
         let reply = replay(&harness, id).await;
         assert_eq!(reply.status, 202, "{reply:?}");
         let replayed: Replayed = serde_json::from_str(&reply.text).unwrap();
-        assert_eq!(replayed, Replayed { delivery_id: id, message_id: message.message_id, generation: Generation(1) });
+        assert_eq!(
+            replayed,
+            Replayed { delivery_id: id, message_id: message.message_id, generation: Generation(1), status: None }
+        );
         let record = harness.log.records().last().unwrap().clone();
         assert_eq!(record.topic, Topic::Messages);
         assert_eq!(record.id, RecordId { uuid: id.as_uuid(), generation: Generation(1) }, "each delivery by itself");
@@ -115,6 +118,14 @@ async fn a_replay_is_the_next_generation_of_the_same_delivery_with_a_life_of_its
         );
         let life = again.expires_at.saturating_since(clock::now()).as_secs();
         assert!((50..=60).contains(&life), "{life} s");
+        // Another way and another hour later it has as long again, not more.
+        let mut later = self::letter(&again, 0, Reason::AttemptsExhausted);
+        later.delivery.expires_at = Timestamp::from_millis(later.delivery.expires_at.as_millis() + 3_600_000);
+        harness.status.write(vec![Write::DeadLetter(Arc::new(later))]).await.unwrap();
+        replay(&harness, id).await;
+        let third: Message = serde_json::from_slice(&harness.log.records().last().unwrap().value).unwrap();
+        let life = third.expires_at.saturating_since(clock::now()).as_secs();
+        assert!(third.generation == Generation(2) && (50..=60).contains(&life), "{life} s");
     }
 }
 
@@ -128,8 +139,13 @@ async fn a_letter_that_was_replayed_is_answered_alike_and_sent_no_more() {
     harness.status.write(vec![Write::Message(Arc::new(again.clone()))]).await.unwrap();
     let appends = harness.log.appends();
     let second = replay(&harness, id).await;
-    assert_eq!((second.status, &second.text), (202, &first.text));
+    assert_eq!((second.status, &second.text), (202, &first.text), "nothing is known of it yet");
     assert_eq!(harness.log.appends(), appends);
+    let mut event = letters[0].delivery.event(DeliveryStatus::Sent, clock::now());
+    event.generation = Generation(1);
+    harness.status.write(vec![Write::Event(Arc::new(event))]).await.unwrap();
+    let known: Replayed = serde_json::from_str(&replay(&harness, id).await.text).unwrap();
+    assert_eq!((known.generation, known.status), (Generation(1), Some(DeliveryStatus::Sent)));
     assert_eq!(page(&harness, "").await.dead_letters, []);
 
     let mut failed_again = letter(&again, 0, Reason::MessageRejected);

@@ -14,7 +14,7 @@ use chat4all_channels::{
 };
 use chat4all_proto::http::{ClusterView, Problem};
 use chat4all_proto::outcome::Report;
-use chat4all_proto::{Content, DeliveryStatus, Message, Outbound, Timestamp, Topic};
+use chat4all_proto::{Content, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
 use chat4all_storage::Log;
 use chat4all_storage::log::{
     AppendError, Appended, Error, Fingerprint, LatestValues, NewRecord, Subscription, TopicSpec,
@@ -351,6 +351,9 @@ impl Channel for TestChannel {
     }
 }
 
+/// How often a secret was asked, over all tests.
+pub static VERIFIED: AtomicUsize = AtomicUsize::new(0);
+
 /// A channel whose provider calls back. A call is a JSON list; the header `x-chat-secret` says who calls.
 struct ChatChannel {
     account: &'static str,
@@ -409,7 +412,12 @@ impl Callbacks for ChatChannel {
         query.iter().find(|(name, _)| name == "challenge").map(|(_, value)| value.to_string())
     }
 
+    fn admit(&self, headers: &http::HeaderMap) -> Result<(), Unverified> {
+        self.verify(headers, b"")
+    }
+
     fn verify(&self, headers: &http::HeaderMap, _body: &[u8]) -> Result<(), Unverified> {
+        VERIFIED.fetch_add(1, Ordering::SeqCst);
         let secret = self.secret.ok_or(Unverified::NoSecret { key: "secret" })?;
         match headers.get("x-chat-secret") {
             None => Err(Unverified::Missing { header: "x-chat-secret" }),
@@ -432,6 +440,7 @@ impl Called {
                 account,
                 provider_id: self.id,
                 delivery_id: None,
+                generation: Generation(0),
                 status,
                 at: now,
                 failure: None,

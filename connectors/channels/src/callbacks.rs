@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use chat4all_proto::receipt::Failure;
-use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Timestamp};
+use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, Timestamp};
 use http::HeaderMap;
 
 /// The callbacks of one configured channel.
@@ -15,6 +15,9 @@ pub trait Callbacks: Send + Sync {
 
     /// Answers the handshake that a `GET` with this query asks for: the body of the `200`. `None` is `403`.
     fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String>;
+
+    /// What can be refused before the body is there: by the headers alone.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified>;
 
     /// Whether the provider made this call: by its raw bytes, before anything in them is read, and in constant time.
     fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified>;
@@ -56,6 +59,8 @@ pub struct ReceiptOf {
     pub provider_id: String,
     /// Ours, where the provider gives it back.
     pub delivery_id: Option<DeliveryId>,
+    /// Of that delivery.
+    pub generation: Generation,
     pub status: DeliveryStatus,
     pub at: Timestamp,
     pub failure: Option<Failure>,

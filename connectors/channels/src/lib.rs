@@ -5,6 +5,7 @@
 mod callbacks;
 mod codes;
 pub mod instagram;
+mod links;
 mod meta;
 pub mod public_address;
 pub mod retry_after;

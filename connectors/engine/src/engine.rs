@@ -382,7 +382,7 @@ impl Engine {
         event.attempt = attempt;
         event.provider_id = provider_id;
         event.reason = reason;
-        event.awaits_receipt = status == DeliveryStatus::Sent && self.policy.has_receipts;
+        event.awaits_receipt = self.policy.has_receipts;
         commands.push(Command::Publish { offset, event: Box::new(event), dead_letter, ends: true });
     }
 

@@ -53,8 +53,8 @@ impl Policy {
         let step = first.saturating_mul(1 << (held.saturating_sub(1)).min(16)).min(OWN_WAIT_MAX);
         let own = step / 2 + jitter.of(step / 2);
         match asked {
-            // What the provider asks for is the least; jitter on top spreads the lanes.
-            Some(asked) => asked.min(ASKED_WAIT_MAX) + jitter.of(first / 2),
+            // What the provider asks for is the least, and it may ask for nothing; jitter on top spreads the lanes.
+            Some(asked) => own.max(asked.min(ASKED_WAIT_MAX) + jitter.of(first / 2)),
             None => own,
         }
     }
@@ -93,6 +93,7 @@ mod tests {
         assert_eq!(policy.hold(1, None, Unit::new(0.0)), SECOND / 2);
         assert!(policy.hold(40, None, Unit::new(1.0)) <= OWN_WAIT_MAX);
         assert_eq!(policy.hold(1, Some(3 * SECOND), Unit::new(0.0)), 3 * SECOND);
+        assert!(policy.hold(9, Some(3 * SECOND), Unit::new(0.0)) >= OWN_WAIT_MAX / 2, "asked for too little");
         let impatient = Policy { attempts_max: 1, backoff: vec![Duration::ZERO] };
         assert!(impatient.hold(1, None, Unit::new(0.0)) >= Duration::from_millis(50));
     }

@@ -146,20 +146,16 @@ fn a_failure_may_bear_fewer_attempts_than_the_channel_allows_but_not_more() {
 }
 
 #[test]
-fn only_what_was_sent_waits_for_receipts_and_only_where_there_are_any() {
-    for (has_receipts, accepted, expected) in [
-        (true, DeliveryStatus::Sent, true),
-        (false, DeliveryStatus::Sent, false),
-        (true, DeliveryStatus::Delivered, false),
-    ] {
-        let mut bench = Bench::new();
-        bench.policy.has_receipts = has_receipts;
-        bench.policy.accepted = accepted;
-        bench.restart();
-        bench.arrive(0, "a");
-        bench.start_one();
-        let event = bench::event_of(&bench.finish(0, took())).clone();
-        assert_eq!((event.status, event.awaits_receipt), (accepted, expected));
+fn an_end_says_whether_the_provider_may_report_more() {
+    for has_receipts in [true, false] {
+        for report in [took(), said(Outcome::RecipientGone, None)] {
+            let mut bench = Bench::new();
+            bench.policy.has_receipts = has_receipts;
+            bench.restart();
+            bench.arrive(0, "a");
+            bench.start_one();
+            assert_eq!(bench::event_of(&bench.finish(0, report)).awaits_receipt, has_receipts);
+        }
     }
 }
 

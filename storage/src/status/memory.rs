@@ -29,6 +29,12 @@ impl MemoryStatus {
         self.available.store(available, Ordering::SeqCst);
     }
 
+    /// From now on whoever asks for this join is told that it cannot be read.
+    pub fn damage(&self, key: &JoinKey) {
+        let half = rows::Half { rank: i64::MAX, at_ms: i64::MAX, body: "no JSON".into() };
+        self.locked().joins.entry(key.clone()).or_default().event = Some(half);
+    }
+
     /// Everything that is stored, for tests that compare stores.
     pub fn dump(&self) -> Rows {
         self.locked().clone()

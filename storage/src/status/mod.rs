@@ -62,18 +62,28 @@ impl JoinKey {
         Self { channel: channel.clone(), id: id.to_string() }
     }
 
-    /// Those that an event is one half of.
+    /// Those that an event is one half of: of the provider's id, if it names one; of our own, if an attempt may have been
+    /// taken without an answer that told its id.
     pub fn of_event(event: &StatusEvent) -> Vec<Self> {
         let channel = &event.address.channel;
-        let unknown = (event.status == DeliveryStatus::Unknown).then(|| Self::new(channel, event.delivery_id));
-        event.provider_id.iter().map(|id| Self::new(channel, id)).chain(unknown).collect()
+        let is_unsure = match event.status {
+            DeliveryStatus::Unknown => true,
+            DeliveryStatus::Failed | DeliveryStatus::Expired => event.awaits_receipt,
+            _ => false,
+        };
+        let ours = is_unsure.then(|| Self::of_delivery(channel, event.delivery_id, event.generation));
+        event.provider_id.iter().map(|id| Self::new(channel, id)).chain(ours).collect()
     }
 
     /// Those that a receipt is the other half of.
     pub fn of_receipt(receipt: &Receipt) -> Vec<Self> {
         let channel = &receipt.channel;
-        let by_delivery = receipt.delivery_id.map(|id| Self::new(channel, id));
-        std::iter::once(Self::new(channel, &receipt.provider_id)).chain(by_delivery).collect()
+        let ours = receipt.delivery_id.map(|id| Self::of_delivery(channel, id, receipt.generation));
+        std::iter::once(Self::new(channel, &receipt.provider_id)).chain(ours).collect()
+    }
+
+    fn of_delivery(channel: &ChannelName, id: DeliveryId, generation: Generation) -> Self {
+        Self::new(channel, format_args!("{id}/{}", generation.0))
     }
 }
 

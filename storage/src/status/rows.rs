@@ -286,7 +286,7 @@ impl Rows {
             reason: body.reason,
             provider_id: self.provider_ids.get(key).map(|row| row.provider_id.clone()),
             retry_at: body.retry_at.filter(|_| !expired),
-            awaits_receipt: body.awaits_receipt,
+            awaits_receipt: body.awaits_receipt && status == DeliveryStatus::Sent,
             attempts: self.attempts_of(key)?,
         })
     }

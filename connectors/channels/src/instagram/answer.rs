@@ -7,6 +7,7 @@ use super::codes::CODES;
 use crate::Answer;
 use crate::meta::graph;
 
-pub(super) fn report(answer: &Answer, now: Timestamp, account_id: &str) -> Report {
-    graph::report(answer, now, CODES, account_id, |body| body["message_id"].as_str())
+/// An account shows some id of its own: which one depends on how it was logged in.
+pub(super) fn report(answer: &Answer, now: Timestamp) -> Report {
+    graph::report(answer, now, CODES, |body| body["id"].is_string(), |body| body["message_id"].as_str())
 }

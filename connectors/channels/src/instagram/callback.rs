@@ -1,6 +1,6 @@
 //! What Instagram calls us with: messages to us, and who read ours.
 
-use chat4all_proto::{Content, DeliveryStatus, Timestamp};
+use chat4all_proto::{Content, DeliveryStatus, Generation, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -86,6 +86,7 @@ impl Item<'_> {
             account: self.account.clone(),
             provider_id,
             delivery_id: None,
+            generation: Generation(0),
             status,
             at: self.at(),
             failure: None,
@@ -150,6 +151,7 @@ mod tests {
             account: Some("1784".into()),
             provider_id: provider_id.into(),
             delivery_id: None,
+            generation: Generation(0),
             status,
             at: Timestamp::from_millis(1_795_300_424_999),
             failure: None,

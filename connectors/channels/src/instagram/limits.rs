@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use chat4all_proto::Content;
 use chat4all_proto::content::{Choice, List};
 
-use crate::meta::limits::{bytes, characters, media_url, within};
+use crate::links::media_url;
+use crate::meta::limits::{bytes, characters, within};
 use crate::{Outgoing, Unfit};
 
 /// In bytes of UTF-8, unlike on any other channel.

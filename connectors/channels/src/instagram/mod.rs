@@ -48,8 +48,9 @@ impl Channel for Instagram {
         DeliveryStatus::Sent
     }
 
+    /// Without the secret no receipt is believed.
     fn highest_status(&self) -> DeliveryStatus {
-        DeliveryStatus::Read
+        if self.account.takes_callbacks() { DeliveryStatus::Read } else { DeliveryStatus::Sent }
     }
 
     fn dedupes(&self) -> bool {
@@ -62,7 +63,7 @@ impl Channel for Instagram {
     }
 
     fn report(&self, answer: &Answer, now: Timestamp) -> Report {
-        answer::report(answer, now, self.account.id())
+        answer::report(answer, now)
     }
 
     fn probe(&self) -> Option<Request> {
@@ -81,6 +82,10 @@ impl Callbacks for Instagram {
 
     fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
         self.account.handshake(query)
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified> {
+        self.account.admit(headers)
     }
 
     fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::limits;
 use crate::Unfit;
-use crate::meta::limits::media_url;
+use crate::links::media_url;
 use crate::meta::media::{self, Kind};
 
 #[derive(Serialize)]

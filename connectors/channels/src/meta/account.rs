@@ -10,9 +10,8 @@ use serde::Serialize;
 use url::Url;
 
 use super::handshake::{self, VerifyToken};
-use super::limits;
-use super::signature::AppSecret;
-use crate::{Invalid, Request, Unverified};
+use super::signature::{self, AppSecret};
+use crate::{Invalid, Request, Unverified, links};
 
 /// What the user set, by the keys that both channels have.
 pub(crate) struct Settings<'a> {
@@ -38,7 +37,7 @@ pub(crate) struct Account {
 
 impl Account {
     pub fn new(settings: Settings<'_>) -> Result<Self, Invalid> {
-        let base = base_url(settings.base_url)?;
+        let base = links::base_url(settings.base_url)?;
         check_digits(settings.id_key, settings.id)?;
         let account_url = format!("{}/{}", base.as_str().trim_end_matches('/'), settings.id);
         let url = |rest: &str| {
@@ -78,9 +77,21 @@ impl Account {
         handshake::answer(self.verify_token.as_ref()?, query)
     }
 
+    pub fn takes_callbacks(&self) -> bool {
+        self.app_secret.is_some()
+    }
+
+    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified> {
+        self.app_secret()?;
+        signature::of(headers).map(drop)
+    }
+
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {
-        let secret = self.app_secret.as_ref().ok_or(Unverified::NoSecret { key: APP_SECRET })?;
-        secret.verify(headers, body)
+        self.app_secret()?.verify(headers, body)
+    }
+
+    fn app_secret(&self) -> Result<&AppSecret, Unverified> {
+        self.app_secret.as_ref().ok_or(Unverified::NoSecret { key: APP_SECRET })
     }
 }
 
@@ -93,19 +104,6 @@ pub(crate) const SECRETS: &[&str] = &[ACCESS_TOKEN, APP_SECRET, VERIFY_TOKEN];
 
 fn invalid(key: &'static str, detail: &str) -> Invalid {
     Invalid { key, detail: detail.into() }
-}
-
-/// Repeats nothing of the text: a password may be in it.
-fn base_url(text: &str) -> Result<Url, Invalid> {
-    let invalid = |detail: &str| invalid("base_url", detail);
-    let url = limits::http_url(text).map_err(invalid)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("must not hold a user name or password"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(invalid("must not have a query (`?`) or fragment (`#`)"));
-    }
-    Ok(url)
 }
 
 fn check_digits(key: &'static str, id: &str) -> Result<(), Invalid> {

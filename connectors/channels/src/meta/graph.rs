@@ -16,12 +16,12 @@ use crate::codes::{self, Class, Code};
 use crate::{Answer, retry_after, silence};
 
 /// Sorts an answer received at `now`. `own` is the channel's table, asked before the graph-wide one; `provider_id`
-/// finds the id in an acceptance. The answer to a probe is known by the account's id, `account_id`.
+/// finds the id in an acceptance. `is_account` knows the answer to a probe.
 pub(crate) fn report(
     answer: &Answer,
     now: Timestamp,
     own: &'static [Code],
-    account_id: &str,
+    is_account: impl FnOnce(&Value) -> bool,
     provider_id: impl FnOnce(&Value) -> Option<&str>,
 ) -> Report {
     let (status, headers, body) = match answer {
@@ -30,7 +30,7 @@ pub(crate) fn report(
     };
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     match body.get("error").filter(|error| !error.is_null()).map(ErrorCode::read) {
-        None if status.is_success() => of_acceptance(status, &body, account_id, provider_id),
+        None if status.is_success() => of_acceptance(status, &body, is_account, provider_id),
         // It may have been taken: nothing says why not.
         Some(None) if status.is_success() => ambiguous(status),
         error => of_refusal(status, error.flatten(), asked(headers, now), own),
@@ -77,11 +77,11 @@ fn integer(value: &Value) -> Option<i64> {
 fn of_acceptance(
     status: StatusCode,
     body: &Value,
-    account_id: &str,
+    is_account: impl FnOnce(&Value) -> bool,
     provider_id: impl FnOnce(&Value) -> Option<&str>,
 ) -> Report {
     let provider_id = provider_id(body).filter(|id| !id.is_empty()).map(str::to_owned);
-    if provider_id.is_none() && body["id"] != account_id {
+    if provider_id.is_none() && !is_account(body) {
         return ambiguous(status);
     }
     Report::new(Outcome::Accepted { provider_id }, Some(status.as_str().to_owned()), None)
@@ -170,7 +170,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
         let (status, headers) = (StatusCode::from_u16(status).unwrap(), headers.collect());
         let answer = Answer::Response { status, headers, body: Bytes::copy_from_slice(body.as_bytes()) };
-        let report = report(&answer, NOW, OWN, "1065", |body| body["message_id"].as_str());
+        let report = report(&answer, NOW, OWN, |body| body["id"] == "1065", |body| body["message_id"].as_str());
         assert!(!format!("{report:?}").contains("hunter2"), "repeats the provider's text: {report:?}");
         assert_eq!(report.detail.is_none(), report.outcome.kind() == Accepted);
         report
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn silence_is_sorted_as_on_every_channel() {
         for silence in [Silence::NoConnection, Silence::Broken, Silence::TimedOut { after: Duration::from_secs(15) }] {
-            let report = report(&Answer::Silence(silence), NOW, OWN, "1065", |_| None);
+            let report = report(&Answer::Silence(silence), NOW, OWN, |_| false, |_| None);
             assert_eq!(report, silence::report(silence));
         }
     }

@@ -20,13 +20,19 @@ impl AppSecret {
 
     /// In constant time. `body` must be as it came: Meta escapes what is not ASCII, and JSON written again does not.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {
-        let header = headers.get(HEADER).ok_or(Unverified::Missing { header: HEADER })?;
-        let wrong = Unverified::Wrong { header: HEADER };
-        let signature = header.as_bytes().strip_prefix(PREFIX).and_then(decoded).ok_or(wrong)?;
+        let signature = of(headers)?;
         let mut mac = self.0.clone();
         mac.update(body);
-        mac.verify_slice(&signature).map_err(|_| wrong)
+        mac.verify_slice(&signature).map_err(|_| WRONG)
     }
+}
+
+const WRONG: Unverified = Unverified::Wrong { header: HEADER };
+
+/// The signature that a call shows, right or wrong.
+pub(super) fn of(headers: &HeaderMap) -> Result<Vec<u8>, Unverified> {
+    let header = headers.get(HEADER).ok_or(Unverified::Missing { header: HEADER })?;
+    header.as_bytes().strip_prefix(PREFIX).and_then(decoded).ok_or(WRONG)
 }
 
 fn decoded(digits: &[u8]) -> Option<Vec<u8>> {
@@ -52,7 +58,7 @@ mod tests {
         assert_eq!(AppSecret::new(secret).verify(&headers.collect(), body), expected, "{header:?}");
     }
 
-    const WRONG: Result<(), Unverified> = Err(Unverified::Wrong { header: HEADER });
+    const WRONG: Result<(), Unverified> = Err(super::WRONG);
 
     #[test]
     fn it_is_what_another_implementation_computes() {

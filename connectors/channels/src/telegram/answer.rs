@@ -26,6 +26,9 @@ pub(super) fn report(answer: &Answer, now: Timestamp) -> Report {
 /// The chat that the message must be sent to instead.
 pub(super) fn moved_to(answer: &Answer) -> Option<i64> {
     let Answer::Response { status, body, .. } = answer else { return None };
+    if status.is_success() {
+        return None; // most answers: spares reading it again
+    }
     let reply = Reply::read(body);
     reply.migrate_to_chat_id.filter(|_| reply.error_code(*status) == StatusCode::BAD_REQUEST.as_u16())
 }
@@ -261,7 +264,7 @@ mod tests {
         check(400, "Bad Request: SOMETHING_NEW", (MessageRejected, "400"));
         check(400, "Forbidden: bot was blocked on a Tuesday", (MessageRejected, "400"));
         check(401, "Who are you", (AccountProblem, "401"));
-        check(403, "Forbidden: something new", (RecipientGone, "403"));
+        check(403, "Forbidden: something new", (MessageRejected, "403"));
         check(404, "Nowhere", (AccountProblem, "404"));
         check(418, "I'm a teapot", (MessageRejected, "418"));
         check(429, "Slow down", (Throttled, "429"));
@@ -277,7 +280,7 @@ mod tests {
             }
         };
         check(400, (MessageRejected, "400"));
-        check(403, (RecipientGone, "403"));
+        check(403, (MessageRejected, "403"));
         check(404, (AccountProblem, "404"));
         check(413, (MessageRejected, "413 too_large"));
         check(429, (Throttled, "429"));

@@ -90,6 +90,15 @@ struct Replied {
 #[derive(Deserialize)]
 struct Party {
     id: i64,
+    /// Of a chat.
+    r#type: Option<String>,
+}
+
+impl Party {
+    /// Whether several people may write there: then the chat does not tell who did.
+    fn is_shared(&self) -> bool {
+        matches!(self.r#type.as_deref(), Some("group" | "supergroup"))
+    }
 }
 
 fn of_message(raw: &RawValue) -> Result<InboundMessage, Malformed> {
@@ -100,7 +109,10 @@ fn of_message(raw: &RawValue) -> Result<InboundMessage, Malformed> {
         from: chat.to_string(),
         provider_id: format!("{chat}:{}", message.message_id),
         reply_to: message.reply_to_message.map(|replied| format!("{chat}:{}", replied.message_id)),
-        content: message.text.map_or_else(|| Content::Raw { body: raw.to_owned() }, |text| Content::Text { text }),
+        content: match message.text {
+            Some(text) if !message.chat.is_shared() => Content::Text { text },
+            _ => Content::Raw { body: raw.to_owned() },
+        },
         sent_at: sent_at(message.date),
     })
 }
@@ -214,6 +226,16 @@ mod tests {
         check(&format!(r#""message":{message}"#), inbound("42", "42:7", None, text("Olá 🦀")));
         let post = r#"{"message_id":8,"chat":{"id":-1001234567890,"type":"channel"},"date":1795300424,"text":"news"}"#;
         check(&format!(r#""channel_post":{post}"#), inbound("-1001234567890", "-1001234567890:8", None, text("news")));
+    }
+
+    #[test]
+    fn a_groups_text_keeps_who_wrote_it() {
+        for kind in ["group", "supergroup"] {
+            let message = format!(
+                r#"{{"message_id":7,"from":{{"id":42}},"chat":{{"id":-5,"type":"{kind}"}},"date":1795300424,"text":"a"}}"#
+            );
+            check(&format!(r#""message":{message}"#), inbound("-5", "-5:7", None, raw(&message)));
+        }
     }
 
     #[test]

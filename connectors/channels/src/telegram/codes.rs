@@ -97,7 +97,6 @@ pub(super) fn find(error_code: u16, description: &str) -> Option<&'static Refusa
 pub(super) fn class_of_unknown(error_code: u16) -> Class {
     match error_code {
         401 | 404 => Class::AccountProblem,
-        403 => Class::RecipientGone,
         429 => THROTTLED,
         400..=499 => Class::MessageRejected,
         _ => TRANSIENT,

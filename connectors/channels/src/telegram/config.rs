@@ -5,7 +5,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::callback::Secret;
-use crate::Invalid;
+use crate::{Invalid, links};
 
 /// The keys of a channel with `kind = "telegram"` that concern this connector.
 #[derive(Clone, Deserialize)]
@@ -46,27 +46,12 @@ impl Config {
             let detail = "must be digits, `:`, and then letters, digits, `_` or `-`".to_owned();
             return Err(Invalid { key: "bot_token", detail });
         }
-        let mut url = self.base()?;
+        let mut url = links::base_url(&self.base_url)?;
         url.path_segments_mut().expect("an http URL has a path").pop_if_empty().push(&format!("bot{token}"));
         Ok(url)
     }
 
     /// What is refused may hold a password, and is not repeated.
-    fn base(&self) -> Result<Url, Invalid> {
-        let invalid = |detail: &str| Invalid { key: "base_url", detail: detail.to_owned() };
-        let url = Url::parse(&self.base_url).map_err(|error| invalid(&format!("cannot be read: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(invalid("must begin with `http://` or `https://`"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid("must not hold a user name or password"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(invalid("must not have a query (`?`) or a fragment (`#`)"));
-        }
-        Ok(url)
-    }
-
     pub(super) fn secret(&self) -> Result<Option<Secret>, Invalid> {
         let Some(secret) = self.secret_token.as_ref().map(ExposeSecret::expose_secret) else {
             return Ok(None);
@@ -135,8 +120,8 @@ mod tests {
         check_base_url("http://127.0.0.1:8081", Ok("http://127.0.0.1:8081/bot1:a"));
         check_base_url("http://127.0.0.1:8081/", Ok("http://127.0.0.1:8081/bot1:a"));
         check_base_url("https://example.com/telegram/", Ok("https://example.com/telegram/bot1:a"));
-        check_base_url("hunter2", Err("cannot be read"));
-        check_base_url("", Err("cannot be read"));
+        check_base_url("hunter2", Err("absolute URL"));
+        check_base_url("", Err("absolute URL"));
         check_base_url("ftp://hunter2.example", Err("`https://`"));
         check_base_url("mailto:hunter2", Err("`https://`"));
         check_base_url("https://ana:hunter2@example.com", Err("password"));

@@ -8,7 +8,7 @@ use chat4all_proto::content::Choice;
 use url::Url;
 
 use super::target;
-use crate::{Outgoing, Unfit};
+use crate::{Outgoing, Unfit, links};
 
 const TEXT_UNITS: RangeInclusive<usize> = 1..=4_096;
 const CAPTION_UNITS: RangeInclusive<usize> = 0..=1_024;
@@ -75,11 +75,7 @@ fn body(content: &Content) -> Result<Body<'_>, Unfit> {
 }
 
 fn media<'a>(url: &'a str, caption: Option<&'a str>, mime_type: Option<&str>) -> Result<Body<'a>, Unfit> {
-    let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let Some(parsed) = parsed else {
-        let detail = "must be an absolute URL that begins with `http://` or `https://`, for Telegram to fetch";
-        return Err(Unfit::new("content.url", detail));
-    };
+    let parsed = links::media_url(url)?;
     within("content.caption", utf16(caption.unwrap_or_default()), CAPTION_UNITS, "UTF-16 units")?;
     Ok(Body::Media { kind: mime_type.map_or_else(|| Media::by_extension(&parsed), Media::by_mime_type), url, caption })
 }

@@ -10,7 +10,7 @@ mod target;
 
 use bytes::Bytes;
 use chat4all_proto::outcome::Report;
-use chat4all_proto::{DeliveryStatus, Outbound, Timestamp};
+use chat4all_proto::{Content, DeliveryStatus, Outbound, Timestamp};
 use http::HeaderMap;
 
 pub use self::config::Config;
@@ -44,7 +44,13 @@ impl Channel for Webhook {
 
     /// Any content will do; the target must be a URL. A host name passes: what it resolves to is checked when dialling.
     fn check(&self, outgoing: &Outgoing<'_>) -> Result<(), Unfit> {
-        target::parse(outgoing.target, self.allow_private_targets).map(drop)
+        target::parse(outgoing.target, self.allow_private_targets)?;
+        match outgoing.content {
+            Content::Raw { .. } if outgoing.reply_to.is_some() => {
+                Err(Unfit::new("reply_to", "content of type `raw` is sent as it is: put it in there"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A webhook sends no receipts: its 2xx is the end.

@@ -32,6 +32,8 @@ struct Data<'a> {
     conversation_id: &'a ConversationId,
     to: &'a Address,
     content: &'a Content,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<&'a str>,
     metadata: &'a Map<String, Value>,
 }
 
@@ -57,6 +59,7 @@ pub(super) fn body(delivery: &Outbound) -> Bytes {
             conversation_id: &delivery.conversation_id,
             to: &delivery.to,
             content: &delivery.content,
+            reply_to: delivery.reply_to.as_deref(),
             metadata: &delivery.metadata,
         },
     };
@@ -120,6 +123,18 @@ mod tests {
         assert_eq!(request.headers["user-agent"], concat!("chat4all/", env!("CARGO_PKG_VERSION")));
         assert_eq!(request.headers["webhook-id"], "dlv_018f4e0e-0000-7000-8000-000000000002");
         assert_eq!(request.headers["webhook-timestamp"], "1795300500");
+    }
+
+    #[test]
+    fn what_it_answers_is_told_but_not_beside_raw_content() {
+        let answers = |content: &str| Outbound { reply_to: Some("wamid.1".into()), ..delivery(content) };
+        let webhook = Webhook::new(Config::default()).ok().unwrap();
+        let body = webhook.request(&answers(TEXT), AT).unwrap().body;
+        assert!(
+            str::from_utf8(&body).unwrap().contains(r#""content":{"type":"text","text":"olá"},"reply_to":"wamid.1","#)
+        );
+        let raw = answers(r#"{"type":"raw","body":{}}"#);
+        assert_eq!(webhook.check(&Outgoing::of(&raw)).unwrap_err().field, "reply_to");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::meta::graph;
 
 /// Acceptance is not arrival: that, and many failures, come as a receipt.
 pub(super) fn report(answer: &Answer, now: Timestamp, phone_number_id: &str) -> Report {
-    graph::report(answer, now, CODES, phone_number_id, |body| body["messages"][0]["id"].as_str())
+    graph::report(answer, now, CODES, |body| body["id"] == phone_number_id, |body| body["messages"][0]["id"].as_str())
 }
 
 #[cfg(test)]

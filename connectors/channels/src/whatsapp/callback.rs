@@ -1,11 +1,12 @@
 //! What WhatsApp calls us with: receipts (`statuses`) and messages to us.
 
-use chat4all_proto::{Content, DeliveryStatus, Timestamp};
+use chat4all_proto::{Content, DeliveryStatus, Generation, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::codes::CODES;
+use super::correlation;
 use crate::meta::envelope::{self, id, part, timestamp};
 use crate::meta::graph;
 use crate::{Event, InboundMessage, Malformed, ReceiptOf};
@@ -111,10 +112,13 @@ fn status(news: &News<'_>, raw: &RawValue, now: Timestamp) -> Event {
     let Some(provider_id) = id(&said["id"]) else { return Event::Ignored("status") };
     let failure = (status == DeliveryStatus::Failed).then(|| graph::failure(&said["errors"][0], CODES));
     let (failure, code_is_unknown) = failure.map_or((None, false), |(failure, unknown)| (Some(failure), unknown));
+    let ours = said["biz_opaque_callback_data"].as_str().and_then(correlation::read);
+    let (delivery_id, generation) = ours.map_or((None, Generation(0)), |(id, generation)| (Some(id), generation));
     Event::Receipt(ReceiptOf {
         account: news.account(),
         provider_id,
-        delivery_id: said["biz_opaque_callback_data"].as_str().and_then(|data| data.parse().ok()),
+        delivery_id,
+        generation,
         status,
         at: timestamp(&said["timestamp"], now),
         failure,
@@ -153,6 +157,7 @@ mod tests {
             account: Some("1065".into()),
             provider_id: "wamid.1".into(),
             delivery_id: None,
+            generation: Generation(0),
             status,
             at: SENT_AT,
             failure: None,
@@ -173,6 +178,9 @@ mod tests {
             let id = "dlv_018f4e0e-0000-7000-8000-000000000002";
             let ours = ReceiptOf { delivery_id: Some(id.parse().unwrap()), ..receipt(status) };
             check_status(&said(&format!(r#","biz_opaque_callback_data":"{id}""#)), Event::Receipt(ours));
+            let replay =
+                ReceiptOf { delivery_id: Some(id.parse().unwrap()), generation: Generation(2), ..receipt(status) };
+            check_status(&said(&format!(r#","biz_opaque_callback_data":"{id}/2""#)), Event::Receipt(replay));
             for foreign in [r#""order-42""#, r#""""#, "7", "null", r#""msg_018f4e0e-0000-7000-8000-000000000002""#] {
                 let said = said(&format!(r#","biz_opaque_callback_data":{foreign}"#));
                 check_status(&said, Event::Receipt(receipt(status)));

@@ -7,7 +7,8 @@ use chat4all_proto::content::{Choice, List, Section};
 use serde_json::{Map, Value};
 
 use super::config::Templates;
-use crate::meta::limits::{characters, media_url, within};
+use crate::links::media_url;
+use crate::meta::limits::{characters, within};
 use crate::meta::media::{self, Kind};
 use crate::{Outgoing, Unfit};
 

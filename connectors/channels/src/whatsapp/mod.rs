@@ -1,12 +1,13 @@
 //! WhatsApp: Meta's Cloud API. The Graph API's part is in `meta`; here is what WhatsApp alone has, a file for each
 //! question: `config` is what a user sets, `target` what an address must look like, `limits` what is refused before
 //! anything is sent, `request` turns a delivery into a request, `answer` sorts what came back, by `codes`, and
-//! `callback` reads what WhatsApp calls us with.
+//! `callback` reads what WhatsApp calls us with; `correlation` is what a receipt gives back of its send.
 
 mod answer;
 mod callback;
 mod codes;
 mod config;
+mod correlation;
 mod limits;
 mod request;
 mod target;
@@ -52,8 +53,9 @@ impl Channel for WhatsApp {
         DeliveryStatus::Sent
     }
 
+    /// Without the secret no receipt is believed.
     fn highest_status(&self) -> DeliveryStatus {
-        DeliveryStatus::Read
+        if self.account.takes_callbacks() { DeliveryStatus::Read } else { DeliveryStatus::Sent }
     }
 
     fn dedupes(&self) -> bool {
@@ -85,6 +87,10 @@ impl Callbacks for WhatsApp {
 
     fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
         self.account.handshake(query)
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified> {
+        self.account.admit(headers)
     }
 
     fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {

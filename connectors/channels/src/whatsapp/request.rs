@@ -1,13 +1,14 @@
 //! A delivery as the body that WhatsApp's `messages` takes. The same in every attempt.
 
 use chat4all_proto::content::{Choice, List, Section};
-use chat4all_proto::{Content, DeliveryId, Outbound};
+use chat4all_proto::{Content, Outbound};
 use serde::Serialize;
 
+use super::correlation;
 use super::limits::{self, Parameter};
 use super::target::{self, Target};
 use crate::Unfit;
-use crate::meta::limits::media_url;
+use crate::links::media_url;
 use crate::meta::media::{self, Kind};
 
 #[derive(Serialize)]
@@ -22,7 +23,7 @@ pub(super) struct Body<'a> {
     #[serde(flatten)]
     payload: Payload<'a>,
     /// Receipts give it back: so a delivery is found whose answer was lost.
-    biz_opaque_callback_data: &'a DeliveryId,
+    biz_opaque_callback_data: String,
 }
 
 #[derive(Serialize)]
@@ -117,7 +118,7 @@ pub(super) fn body(delivery: &Outbound) -> Result<Body<'_>, Unfit> {
         context: delivery.reply_to.as_deref().map(|message_id| Context { message_id }),
         r#type: payload.kind(),
         payload,
-        biz_opaque_callback_data: &delivery.delivery_id,
+        biz_opaque_callback_data: correlation::write(delivery.delivery_id, delivery.generation),
     })
 }
 

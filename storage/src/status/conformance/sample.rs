@@ -129,6 +129,7 @@ impl Sample {
             channel: self.channel.clone(),
             provider_id: provider_id.into(),
             delivery_id: None,
+            generation: Generation(0),
             status,
             at: self.now(),
             failure: None,

@@ -1,0 +1,183 @@
+//! The tables in Cassandra and every statement on them. `{ks}` stands for the keyspace.
+//!
+//! `messages`, `dead_letters` and `joins` hold *facts*: each write as the port got it, under a tag that its content
+//! gives. A repeat is the same row, nothing is ever overwritten, and a reader merges the few facts of one partition by
+//! the port's own rules. So neither order nor clocks decide, and no row can mix two writes. Write timestamps could not
+//! do this: the port's order (32 bits of generation, rank, attempt, time, then the text itself) does not fit into 64
+//! bits; of two cells with one timestamp and a TTL Cassandra keeps the one that expires later, whatever their values,
+//! so that arrival would decide; and what was purged could not be written again. Only `contacts`, one row for ever
+//! growing numbers of messages, is decided by timestamp.
+//!
+//! `listings` holds the places of one listing in a partition for each hour (day, of a conversation). All listings are
+//! read alike, so they share a table. The partitions that exist are in `buckets`, the listings themselves in `names`.
+
+use chat4all_storage::status::Error;
+use scylla::client::session::Session;
+use scylla::statement::prepared::PreparedStatement;
+
+use crate::failure;
+use crate::options::Options;
+
+/// Raised with every change that a former version would not understand.
+const VERSION: i32 = 1;
+
+const KEYSPACE: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
+const VERSION_TABLE: &str = "
+    SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'schema_version'";
+
+const CREATE: [&str; 8] = [
+    "CREATE TABLE IF NOT EXISTS {ks}.schema_version (id int PRIMARY KEY, version int)",
+    "CREATE TABLE IF NOT EXISTS {ks}.messages (
+        tenant text, message uuid, tag uuid, kind tinyint, body text,
+        PRIMARY KEY ((tenant, message), tag))",
+    "CREATE TABLE IF NOT EXISTS {ks}.dead_letters (
+        tenant text, delivery uuid, tag uuid, kind tinyint, body text,
+        PRIMARY KEY ((tenant, delivery), tag))",
+    "CREATE TABLE IF NOT EXISTS {ks}.joins (
+        channel text, id text, tag uuid, kind tinyint, body text,
+        PRIMARY KEY ((channel, id), tag))",
+    "CREATE TABLE IF NOT EXISTS {ks}.contacts (
+        tenant text, channel text, target text, conversation text,
+        PRIMARY KEY ((tenant, channel, target)))",
+    // An id is a blob, since a uuid would not be sorted by its bytes.
+    "CREATE TABLE IF NOT EXISTS {ks}.listings (
+        tenant text, listing text, bucket bigint, at_ms bigint, id blob,
+        PRIMARY KEY ((tenant, listing, bucket), at_ms, id))
+        WITH CLUSTERING ORDER BY (at_ms DESC, id DESC)",
+    "CREATE TABLE IF NOT EXISTS {ks}.buckets (
+        tenant text, listing text, bucket bigint,
+        PRIMARY KEY ((tenant, listing), bucket))
+        WITH CLUSTERING ORDER BY (bucket DESC)",
+    "CREATE TABLE IF NOT EXISTS {ks}.names (scope text, name text, PRIMARY KEY ((scope), name))",
+];
+
+/// Makes keyspace and tables where they are missing, which needs the right to; another version's are refused. Processes
+/// that start at once on a new cluster of several nodes should let one of them do this first: Cassandra can lose one of
+/// two equal tables.
+pub(crate) async fn migrate(session: &Session, options: &Options) -> Result<(), Error> {
+    match version(session, options).await? {
+        Some(VERSION) => Ok(()),
+        Some(other) => Err(other_version(options, other)),
+        None => create(session, options).await,
+    }
+}
+
+async fn create(session: &Session, options: &Options) -> Result<(), Error> {
+    if !exists(session, KEYSPACE, options).await? {
+        let replication = options.replication.to_cql();
+        let create = format!("CREATE KEYSPACE IF NOT EXISTS {{ks}} WITH replication = {replication}");
+        run(session, options, &create).await?;
+    }
+    for create in CREATE {
+        run(session, options, create).await?;
+    }
+    // Last, so that a start that was cut off is gone through again.
+    run(session, options, &format!("INSERT INTO {{ks}}.schema_version (id, version) VALUES (0, {VERSION})")).await
+}
+
+fn other_version(options: &Options, version: i32) -> Error {
+    Error::Refused(format!(
+        "keyspace `{}` has tables of version `{version}`, this program needs `{VERSION}`: run the version that made \
+         them, or name another keyspace",
+        options.keyspace
+    ))
+}
+
+/// `None` until all tables were made.
+async fn version(session: &Session, options: &Options) -> Result<Option<i32>, Error> {
+    if !exists(session, VERSION_TABLE, options).await? {
+        return Ok(None);
+    }
+    let find = in_keyspace("SELECT version FROM {ks}.schema_version WHERE id = 0", options);
+    let found = session.query_unpaged(find, ()).await.map_err(|error| failure::of_statement(&error))?;
+    let found = found.into_rows_result().map_err(failure::unreadable)?;
+    Ok(found.maybe_first_row::<(i32,)>().map_err(failure::unreadable)?.map(|(version,)| version))
+}
+
+/// Whether one of the server's own statements finds something of the keyspace.
+async fn exists(session: &Session, find: &str, options: &Options) -> Result<bool, Error> {
+    let found = session.query_unpaged(find, (&options.keyspace,)).await;
+    let found =
+        found.map_err(|error| failure::of_statement(&error))?.into_rows_result().map_err(failure::unreadable)?;
+    Ok(found.rows_num() > 0)
+}
+
+async fn run(session: &Session, options: &Options, cql: &str) -> Result<(), Error> {
+    let mut statement = scylla::statement::Statement::new(in_keyspace(cql, options));
+    statement.set_is_idempotent(true);
+    statement.set_request_timeout(None); // a change of the schema takes its time; the caller bounds the whole
+    session.query_unpaged(statement, ()).await.map(drop).map_err(|error| failure::of_statement(&error))
+}
+
+fn in_keyspace(cql: &str, options: &Options) -> String {
+    cql.replace("{ks}", &options.keyspace)
+}
+
+/// Names each statement once, as field and as text, and prepares them all.
+macro_rules! statements {
+    ($($name:ident: $cql:literal,)*) => {
+        #[derive(Debug)]
+        pub(crate) struct Statements {
+            $(pub(crate) $name: PreparedStatement,)*
+        }
+
+        impl Statements {
+            pub(crate) async fn prepare(session: &Session, options: &Options) -> Result<Self, Error> {
+                Ok(Self { $($name: prepare(session, options, $cql).await?,)* })
+            }
+        }
+
+        #[cfg(test)]
+        const ALL: &[&str] = &[$($cql),*];
+    };
+}
+
+statements! {
+    insert_message: "INSERT INTO {ks}.messages (tenant, message, tag, kind, body) VALUES (?, ?, ?, ?, ?) USING TTL ?",
+    insert_dead_letter:
+        "INSERT INTO {ks}.dead_letters (tenant, delivery, tag, kind, body) VALUES (?, ?, ?, ?, ?) USING TTL ?",
+    insert_join: "INSERT INTO {ks}.joins (channel, id, tag, kind, body) VALUES (?, ?, ?, ?, ?) USING TTL ?",
+    insert_contact: "INSERT INTO {ks}.contacts (tenant, channel, target, conversation) VALUES (?, ?, ?, ?)
+        USING TIMESTAMP ? AND TTL ?",
+    insert_place:
+        "INSERT INTO {ks}.listings (tenant, listing, bucket, at_ms, id) VALUES (?, ?, ?, ?, ?) USING TTL ?",
+    insert_bucket: "INSERT INTO {ks}.buckets (tenant, listing, bucket) VALUES (?, ?, ?) USING TTL ?",
+    insert_name: "INSERT INTO {ks}.names (scope, name) VALUES (?, ?) USING TTL ?",
+
+    message: "SELECT kind, body FROM {ks}.messages WHERE tenant = ? AND message = ?",
+    dead_letter: "SELECT kind, body FROM {ks}.dead_letters WHERE tenant = ? AND delivery = ?",
+    join: "SELECT kind, body FROM {ks}.joins WHERE channel = ? AND id = ?",
+    contact: "SELECT conversation FROM {ks}.contacts WHERE tenant = ? AND channel = ? AND target = ?",
+    places: "SELECT at_ms, id FROM {ks}.listings
+        WHERE tenant = ? AND listing = ? AND bucket = ? AND (at_ms, id) < (?, ?) LIMIT ?",
+    buckets: "SELECT bucket FROM {ks}.buckets WHERE tenant = ? AND listing = ? AND bucket <= ? LIMIT ?",
+    names: "SELECT name FROM {ks}.names WHERE scope = ?",
+    version: "SELECT version FROM {ks}.schema_version WHERE id = 0",
+
+    delete_message: "DELETE FROM {ks}.messages WHERE tenant = ? AND message = ?",
+    delete_dead_letter: "DELETE FROM {ks}.dead_letters WHERE tenant = ? AND delivery = ?",
+    delete_join: "DELETE FROM {ks}.joins WHERE channel = ? AND id = ?",
+    delete_contact: "DELETE FROM {ks}.contacts USING TIMESTAMP ? WHERE tenant = ? AND channel = ? AND target = ?",
+    delete_place: "DELETE FROM {ks}.listings WHERE tenant = ? AND listing = ? AND bucket = ? AND at_ms = ? AND id = ?",
+    delete_bucket: "DELETE FROM {ks}.buckets WHERE tenant = ? AND listing = ? AND bucket = ?",
+}
+
+async fn prepare(session: &Session, options: &Options, cql: &str) -> Result<PreparedStatement, Error> {
+    let prepared = session.prepare(in_keyspace(cql, options)).await;
+    let mut prepared = prepared.map_err(|error| failure::of_preparing(&error))?;
+    prepared.set_is_idempotent(true);
+    Ok(prepared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_statement_filters_a_table_or_takes_a_lightweight_transaction() {
+        for cql in ALL {
+            assert!(!cql.contains("ALLOW FILTERING") && !cql.contains(" IF "), "{cql}");
+            assert!(cql.contains("{ks}."), "{cql}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The log port on Apache Kafka. Opened by the binary, used through the port.
+//!
+//! A process writes through idempotent producers (`producer`) whose delivery reports answer its appends. Each membership
+//! has a thread of its own that polls (`poll`), obeys the group's rebalances (`rebalance`) and hands events on, and one
+//! that commits (`commit`). Beside the port's topics there is one of our own (`cluster`): who is there, and who took
+//! which partition when. The offset of that last note is the epoch of the assignment, so that epochs rise across
+//! processes without anybody's clock.
+//!
+//! What Kafka cannot do: `once`. The record is appended each time; whoever reads drops the repeats by their id.
+//! Retention goes by time alone, whether or not every group is past.
+
+mod client;
+mod cluster;
+mod commit;
+mod consumer;
+mod events;
+mod latest;
+mod log;
+mod options;
+mod outbox;
+mod poll;
+mod producer;
+mod read;
+mod rebalance;
+mod record;
+mod shared;
+mod topics;
+
+pub use self::log::KafkaLog;
+pub use self::options::{Mechanism, Options, Sasl, Tls};

@@ -1,0 +1,119 @@
+//! Reading back: ends, commits, and what lies below an offset. Everything here blocks.
+
+use std::time::{Duration, Instant};
+
+use chat4all_storage::log::{Error, Recent};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::{Logs, failure};
+use crate::record;
+use crate::shared::{ASK_MAX, Shared};
+use crate::topics::TopicInfo;
+
+/// Longest pause between two records read back.
+const RECORD_MAX: Duration = Duration::from_secs(10);
+
+/// The offset of a partition as Kafka's own type.
+pub(crate) fn raw(offset: u64) -> Offset {
+    Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn number(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+/// Start and end of a partition.
+pub(crate) fn bounds(shared: &Shared, topic: &str, partition: u32) -> Result<(u64, u64), Error> {
+    let (low, high) =
+        shared.asker().fetch_watermarks(topic, number(partition), ASK_MAX).map_err(|error| failure(&error))?;
+    Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
+}
+
+pub(crate) fn all_bounds(shared: &Shared, topic: &TopicInfo) -> Result<Vec<(u64, u64)>, Error> {
+    (0..topic.partitions).map(|partition| bounds(shared, &topic.name, partition)).collect()
+}
+
+/// What `group` has committed for each partition, `None` where it never did.
+pub(crate) fn committed(shared: &Shared, group: &str, topic: &TopicInfo) -> Result<Vec<Option<u64>>, Error> {
+    let mut asked = TopicPartitionList::new();
+    for partition in 0..topic.partitions {
+        asked.add_partition(&topic.name, number(partition));
+    }
+    let observer = shared.observer(group)?;
+    let found = observer.committed_offsets(asked, ASK_MAX).map_err(|error| failure(&error))?;
+    found
+        .elements()
+        .iter()
+        .map(|element| {
+            element.error().map_err(|error| failure(&error))?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => u64::try_from(offset).ok(),
+                _ => None,
+            })
+        })
+        .collect()
+}
+
+/// The last `count` records below `below`, oldest first.
+pub(crate) fn recent(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+    below: u64,
+    count: usize,
+) -> Result<Vec<Recent>, Error> {
+    let (low, high) = bounds(shared, topic, partition)?;
+    let end = below.min(high);
+    let mut span = count as u64;
+    // Offsets may have gaps: then one looks further back.
+    loop {
+        let start = end.saturating_sub(span).max(low);
+        let mut found = if start < end { read(shared, topic, partition, start..end)? } else { Vec::new() };
+        if found.len() >= count || start == low || start >= end {
+            found.drain(..found.len().saturating_sub(count));
+            return Ok(found);
+        }
+        span *= 2;
+    }
+}
+
+fn read(shared: &Shared, topic: &str, partition: u32, offsets: std::ops::Range<u64>) -> Result<Vec<Recent>, Error> {
+    let reader = reader(shared, topic, partition, raw(offsets.start)).map_err(|error| failure(&error))?;
+    let mut found = Vec::new();
+    let mut deadline = Instant::now() + RECORD_MAX;
+    loop {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) if record::offset(&message) < offsets.end => {
+                let last = record::offset(&message) + 1 == offsets.end;
+                found.push(Recent { id: record::id(&message), appended_at: record::appended_at(&message) });
+                deadline = Instant::now() + RECORD_MAX;
+                if last {
+                    return Ok(found);
+                }
+            }
+            Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+            Some(Err(_)) | None if Instant::now() < deadline => {}
+            Some(Err(error)) => return Err(failure(&error)),
+            None => return Err(Error::Unavailable("records could not be read back in time".into())),
+        }
+    }
+}
+
+/// A consumer of one partition from `offset` on, a member of no group. It tells of the partition's end.
+pub(crate) fn reader(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+    offset: Offset,
+) -> Result<BaseConsumer<Logs>, KafkaError> {
+    // librdkafka wants a group's name, though nothing is asked of the group.
+    let mut config = shared.options.consumer(&shared.process, &shared.group_name("chat4all-reader"));
+    config.set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
+    let reader: BaseConsumer<Logs> = config.create_with_context(Logs)?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, number(partition), offset)?;
+    reader.assign(&list)?;
+    Ok(reader)
+}

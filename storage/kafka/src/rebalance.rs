@@ -1,0 +1,322 @@
+//! What a member does when the group gives it partitions, asks them back, or has taken them away. Runs inside the poll
+//! of the poll thread: whatever happens here happens between two records.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chat4all_proto::TopicPartition;
+use chat4all_storage::log::{Assignment, Error, Event, Lease};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tracing::{error, warn};
+
+use crate::consumer::{Membership, Owned, Phase};
+use crate::events::Events;
+use crate::read::{number, raw};
+use crate::shared::{ASK_MAX, lock};
+use crate::{client, cluster, read};
+
+/// Longest time to find out where new partitions start.
+const PREPARE_MAX: Duration = Duration::from_secs(15);
+const PREPARE_AGAIN: Duration = Duration::from_millis(200);
+/// While partitions are awaited: at most so long between two attempts to hand events on.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
+const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) type MemberConsumer = BaseConsumer<Member>;
+
+/// The context of a consumer that is a member.
+pub(crate) struct Member {
+    pub me: Arc<Membership>,
+    /// Only the poll thread uses it.
+    pub events: Mutex<Events>,
+    /// Why the membership cannot go on.
+    pub failed: Mutex<Option<String>>,
+}
+
+/// Where a partition starts.
+struct Start {
+    offset: u64,
+    metadata: String,
+}
+
+impl ClientContext for Member {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        client::log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::told(&error, reason);
+    }
+}
+
+impl ConsumerContext for Member {
+    fn rebalance(&self, consumer: &MemberConsumer, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let done = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assigned(consumer, list)
+        } else {
+            self.revoked(consumer, list)
+        };
+        if let Err(error) = done {
+            self.fail(error.to_string());
+        }
+    }
+}
+
+impl Member {
+    /// Ends the membership: the poll thread sees it next.
+    pub fn fail(&self, reason: String) {
+        lock(&self.failed).get_or_insert(reason);
+    }
+
+    fn assigned(&self, consumer: &MemberConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        let partitions = self.partitions(list);
+        let starts = match self.prepare(consumer, &partitions) {
+            Ok(starts) => starts,
+            Err(error) => {
+                self.fail(error.to_string());
+                Vec::new()
+            }
+        };
+        let mut assigned = TopicPartitionList::new();
+        for (lease, start) in &starts {
+            let name = self.me.shared.name(&lease.partition.topic);
+            assigned.add_partition_offset(&name, number(lease.partition.partition), raw(start.offset))?;
+        }
+        // Also when there are none: it ends this half of the rebalance.
+        consumer.incremental_assign(&assigned)?;
+        self.begin(starts);
+        Ok(())
+    }
+
+    /// Makes the partitions ours and tells the one who consumes.
+    fn begin(&self, starts: Vec<(Lease, Start)>) {
+        let mut assignments = Vec::with_capacity(starts.len());
+        self.me.with(|state| {
+            state.silent = false;
+            state.probe = true;
+            for (lease, Start { offset, metadata }) in starts {
+                let committed = (offset, metadata.clone());
+                let owned =
+                    Owned { lease: lease.clone(), committed, position: offset, paused: false, phase: Phase::Held };
+                state.owned.insert(lease.partition.clone(), owned);
+                assignments.push(Assignment { lease, offset, metadata });
+            }
+        });
+        if !assignments.is_empty() {
+            lock(&self.events).push(Event::Assigned(assignments));
+        }
+    }
+
+    /// Finds out where `partitions` start and takes their leases. Tries for a while.
+    fn prepare(&self, consumer: &MemberConsumer, partitions: &[TopicPartition]) -> Result<Vec<(Lease, Start)>, Error> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = Instant::now() + PREPARE_MAX;
+        loop {
+            match self.try_prepare(consumer, partitions) {
+                Err(Error::Unavailable(reason)) if Instant::now() < deadline => {
+                    warn!(group = &*self.me.group, reason, "could not take partitions, trying again");
+                    self.me.wait(PREPARE_AGAIN, |state| state.leave.is_some());
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_prepare(
+        &self,
+        consumer: &MemberConsumer,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(Lease, Start)>, Error> {
+        let committed = self.committed(consumer, partitions)?;
+        let mut starts = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let name = self.me.shared.name(&partition.topic);
+            let (low, _) = read::bounds(&self.me.shared, &name, partition.partition)?;
+            starts.push(start(partition, low, committed.get(partition)));
+        }
+        let epochs = cluster::take(&self.me.shared, &self.me.group, partitions)
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        let leases =
+            partitions.iter().zip(epochs).map(|(partition, epoch)| Lease { partition: partition.clone(), epoch });
+        Ok(leases.zip(starts).collect())
+    }
+
+    fn committed(
+        &self,
+        consumer: &MemberConsumer,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, (u64, String)>, Error> {
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions {
+            asked.add_partition(&self.me.shared.name(&partition.topic), number(partition.partition));
+        }
+        let found = consumer.committed_offsets(asked, ASK_MAX).map_err(|error| client::failure(&error))?;
+        let mut committed = BTreeMap::new();
+        for element in found.elements() {
+            element.error().map_err(|error| client::failure(&error))?;
+            let partition = self.partition(element.topic(), element.partition());
+            if let (Some(partition), Offset::Offset(offset)) = (partition, element.offset()) {
+                committed.insert(partition, (u64::try_from(offset).unwrap_or(0), element.metadata().to_owned()));
+            }
+        }
+        Ok(committed)
+    }
+
+    fn revoked(&self, consumer: &MemberConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        let partitions = self.partitions(list);
+        if consumer.assignment_lost() {
+            self.lose(&partitions);
+        } else {
+            self.hand_over(consumer, &partitions);
+        }
+        consumer.incremental_unassign(list)
+    }
+
+    /// They are gone already.
+    fn lose(&self, partitions: &[TopicPartition]) {
+        self.me.unconfirm();
+        let lost = self.me.with(|state| {
+            state.silent = true;
+            take(&mut state.owned, partitions)
+        });
+        self.tell_lost(lost);
+    }
+
+    /// Asks for their work to end, and waits for that within bounds. Kept partitions go on with what is queued.
+    fn hand_over(&self, consumer: &MemberConsumer, partitions: &[TopicPartition]) {
+        let revoking = self.me.with(|state| {
+            let mut revoking = Vec::new();
+            for partition in partitions {
+                if let Some(owned) = state.owned.get_mut(partition) {
+                    // What is to be taken again was told of by nobody else: it is just dropped.
+                    if owned.phase == Phase::Held {
+                        owned.phase = Phase::Revoking;
+                        revoking.push(owned.lease.clone());
+                    } else {
+                        owned.phase = Phase::Released;
+                    }
+                }
+            }
+            revoking
+        });
+        if !revoking.is_empty() {
+            let mut events = lock(&self.events);
+            events.forget(&revoking);
+            events.push(Event::Revoking(revoking));
+        }
+        self.await_releases(consumer, partitions);
+        let (lost, _) = self.me.with(|state| {
+            let overdue = |partition: &&TopicPartition| {
+                state.owned.get(*partition).is_some_and(|owned| owned.phase == Phase::Revoking)
+            };
+            let overdue: Vec<TopicPartition> = partitions.iter().filter(overdue).cloned().collect();
+            (take(&mut state.owned, &overdue), take(&mut state.owned, partitions))
+        });
+        for lease in &lost {
+            warn!(group = &*self.me.group, partition = %lease.partition, epoch = lease.epoch, "not released in time, given up");
+        }
+        self.tell_lost(lost);
+    }
+
+    fn await_releases(&self, consumer: &MemberConsumer, partitions: &[TopicPartition]) {
+        let deadline = Instant::now() + self.me.shared.options.release_timeout;
+        loop {
+            let clear = lock(&self.events).flush();
+            let pause = if clear { RELEASE_INTERVAL } else { FLUSH_INTERVAL };
+            let mut released = false;
+            self.me.wait(pause.min(deadline.saturating_duration_since(Instant::now())), |state| {
+                let awaited =
+                    |partition| state.owned.get(partition).is_some_and(|owned| owned.phase == Phase::Revoking);
+                released = state.leave.is_some() || !partitions.iter().any(awaited);
+                released
+            });
+            let closed = lock(&self.events).is_closed() || self.me.shared.is_closing();
+            if released || closed || Instant::now() >= deadline || consumer.assignment_lost() {
+                return;
+            }
+        }
+    }
+
+    fn tell_lost(&self, lost: Vec<Lease>) {
+        if !lost.is_empty() {
+            let mut events = lock(&self.events);
+            events.forget(&lost);
+            events.push(Event::Lost(lost));
+        }
+    }
+
+    /// Gives a partition up and takes it again, from its last commit on.
+    pub fn restart(&self, consumer: &MemberConsumer, lease: &Lease) -> Result<(), Error> {
+        let epochs = cluster::take(&self.me.shared, &self.me.group, std::slice::from_ref(&lease.partition));
+        let epoch = epochs.map_err(|error| Error::Unavailable(error.to_string()))?.remove(0);
+        let committed = self.me.with(|state| state.owned.get(&lease.partition).map(|owned| owned.committed.clone()));
+        let Some((offset, metadata)) = committed else { return Ok(()) };
+        self.reassign(consumer, &lease.partition, offset).map_err(|error| client::failure(&error))?;
+        lock(&self.events).forget(std::slice::from_ref(lease));
+        let lease = Lease { partition: lease.partition.clone(), epoch };
+        self.begin(vec![(lease, Start { offset, metadata })]);
+        Ok(())
+    }
+
+    /// Fetches a partition that is ours from `offset` on.
+    pub fn reassign(&self, consumer: &MemberConsumer, at: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.me.shared.name(&at.topic), number(at.partition), raw(offset))?;
+        consumer.incremental_unassign(&list)?;
+        consumer.incremental_assign(&list)?;
+        consumer.resume(&list)
+    }
+
+    pub fn partition(&self, name: &str, number: i32) -> Option<TopicPartition> {
+        Some(TopicPartition::new(self.me.topics.get(name)?.clone(), u32::try_from(number).ok()?))
+    }
+
+    fn partitions(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
+        list.elements().iter().filter_map(|element| self.partition(element.topic(), element.partition())).collect()
+    }
+}
+
+/// Where a partition starts whose first record is `low`.
+fn start(partition: &TopicPartition, low: u64, committed: Option<&(u64, String)>) -> Start {
+    match committed {
+        Some((offset, metadata)) if *offset >= low => Start { offset: *offset, metadata: metadata.clone() },
+        Some((offset, _)) => {
+            error!(%partition, committed = offset, start = low, "records were deleted that this group had not finished");
+            Start { offset: low, metadata: String::new() }
+        }
+        None => Start { offset: low, metadata: String::new() },
+    }
+}
+
+/// Removes `partitions` from what is ours.
+fn take(owned: &mut BTreeMap<TopicPartition, Owned>, partitions: &[TopicPartition]) -> Vec<Lease> {
+    partitions.iter().filter_map(|partition| owned.remove(partition)).map(|owned| owned.lease).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chat4all_proto::Topic;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_starts_at_its_commit_or_at_the_first_record_there_is() {
+        let check = |low, committed: Option<(u64, &str)>, expected: (u64, &str)| {
+            let committed = committed.map(|(offset, metadata)| (offset, metadata.to_owned()));
+            let start = start(&TopicPartition::new(Topic::Messages, 0), low, committed.as_ref());
+            assert_eq!((start.offset, &*start.metadata), expected);
+        };
+        check(0, None, (0, ""));
+        check(5, None, (5, ""));
+        check(5, Some((5, "m")), (5, "m"));
+        check(5, Some((9, "m")), (9, "m"));
+        check(5, Some((4, "m")), (5, ""));
+    }
+}

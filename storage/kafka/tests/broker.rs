@@ -1,0 +1,94 @@
+//! What only Kafka's own behaviour can show, on the broker that `CHAT4ALL_TEST_KAFKA` names, and on none at all.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use chat4all_kafka::{KafkaLog, Options};
+use chat4all_proto::Topic;
+use chat4all_storage::Log as _;
+use chat4all_storage::log::{AppendError, Appended, Error, Event};
+use rdkafka::Message as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Headers as _;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use support::{PATIENCE, options, record, specs};
+
+#[tokio::test]
+async fn any_tool_can_read_a_record() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(options.clone()).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let appended = log.append(vec![record(Topic::Messages, "default/c", r#"{"a":1}"#)]).await.unwrap();
+    let Appended::At { partition, offset } = appended[0] else { panic!("{appended:?}") };
+    let tool: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &options.brokers).set("group.id", "tool").create().unwrap();
+    let mut list = TopicPartitionList::new();
+    let name = format!("{}messages", options.topic_prefix);
+    let (partition, offset) = (partition.try_into().unwrap(), Offset::Offset(offset.try_into().unwrap()));
+    list.add_partition_offset(&name, partition, offset).unwrap();
+    tool.assign(&list).unwrap();
+    let message = tool.poll(PATIENCE).unwrap().unwrap().detach();
+    assert_eq!((message.key(), message.payload()), (Some(&b"default/c"[..]), Some(&br#"{"a":1}"#[..])));
+    let headers = message.headers().unwrap();
+    let header = |key| headers.iter().find(|header| header.key == key).map(|header| header.value.unwrap());
+    assert_eq!(header("ce_id"), Some(&b"00000000-0000-0000-0000-000000000007/2"[..]));
+    assert_eq!(header("ce_specversion"), Some(&b"1.0"[..]));
+    assert_eq!(header("ce_type"), Some(&b"chat4all.message"[..]));
+    assert_eq!(header("traceparent"), Some(&b"00-4bf92f-00f067-01"[..]));
+}
+
+#[tokio::test]
+async fn what_is_once_is_appended_again_for_the_reader_to_drop() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(options).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let appended =
+        log.append(vec![record(Topic::Messages, "k", "1"), record(Topic::Messages, "k", "1")]).await.unwrap();
+    assert!(matches!(appended[..], [Appended::At { .. }, Appended::At { .. }]), "{appended:?}");
+}
+
+#[tokio::test]
+async fn a_member_stays_current_without_any_commit() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(options.clone()).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let mut subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
+    let assigned = tokio::time::timeout(PATIENCE, subscription.events.recv()).await.unwrap().unwrap();
+    let Event::Assigned(assignments) = assigned else { panic!("{assigned:?}") };
+    assert_eq!(assignments.len(), 2);
+    // Longer than half a session.
+    let deadline = Instant::now() + options.session_timeout * 7 / 10;
+    let mut appended = 0;
+    while Instant::now() < deadline {
+        subscription.consumer.append(&assignments[0].lease, vec![record(Topic::Messages, "k", "1")]).await.unwrap();
+        assert!(subscription.consumer.is_current());
+        appended += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(appended > 10);
+    log.close().await;
+    assert!(!subscription.consumer.is_current());
+}
+
+#[tokio::test]
+async fn without_a_broker_calls_fail_within_bounds_and_the_age_tells() {
+    // Nobody listens on the discard port.
+    let log = KafkaLog::open(Options::new("127.0.0.1:9")).unwrap();
+    let begun = Instant::now();
+    let refused = log.append(vec![record(Topic::Messages, "k", "1")]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    let refused = log.ends(&Topic::Messages).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let announcing = {
+        let log = log.clone();
+        tokio::spawn(async move { log.announce(vec![], vec![]).await })
+    };
+    while log.oldest_unacknowledged().is_none() {
+        tokio::task::yield_now().await;
+    }
+    announcing.abort();
+}

@@ -1,0 +1,288 @@
+//! Members in real processes, on the broker that `CHAT4ALL_TEST_KAFKA` names: killed, and frozen.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chat4all_kafka::{KafkaLog, Options};
+use chat4all_proto::{Topic, TopicPartition};
+use chat4all_storage::Log as _;
+use chat4all_storage::log::{AppendError, Assignment, Commit, Consumer, Event, Subscription};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{PARTITIONS, PATIENCE, options, options_of, record, specs};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+const ALL: usize = PARTITIONS as usize;
+/// Names the topics of a child process.
+const CHILD: &str = "CHAT4ALL_TEST_KAFKA_CHILD";
+/// A session, a rebalance, and as much again for a busy machine.
+const TAKEOVER_MAX: Duration = Duration::from_secs(20);
+
+/// The shortest session that brokers allow by default.
+fn quick(options: Options) -> Options {
+    Options { session_timeout: Duration::from_secs(6), heartbeat_interval: Duration::from_secs(2), ..options }
+}
+
+/// Not a test: what child processes run. Holds its share and says so, commits each record with metadata, and at `append`
+/// appends under the first lease it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    let Ok(prefix) = std::env::var(CHILD) else { return };
+    let log = KafkaLog::open(quick(options_of(&prefix))).unwrap();
+    let mut member = Member::join(&log).await;
+    let mut said = lines(std::io::stdin());
+    let mut first = None;
+    loop {
+        tokio::select! {
+            event = member.next() => {
+                if let Event::Lost(_) = event {
+                    println!("\nlost");
+                }
+                if let Event::Records { lease, records } = &event {
+                    let offset = records.last().unwrap().offset;
+                    let commit = Commit { lease: lease.clone(), offset, metadata: format!("m{offset}") };
+                    assert_eq!(member.subscription.consumer.commit(vec![commit]).await, Ok(vec![]));
+                    println!("\ncommitted {offset}");
+                }
+                println!("\nheld {}", member.held.len());
+                first = first.or_else(|| member.held.values().next().map(|held| held.lease.clone()));
+            }
+            Some(_) = said.recv() => {
+                let records = vec![record(Topic::StatusUpdates, "k", "from the first lease")];
+                match member.subscription.consumer.append(first.as_ref().unwrap(), records).await {
+                    Ok(_) => println!("\nappended"),
+                    Err(AppendError::Fenced | AppendError::Unavailable(_)) => println!("\nrefused"),
+                    Err(error) => println!("\n{error}"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_members_partitions_are_taken_over_where_it_stood() {
+    let Some(options) = options() else { return };
+    let (log, mut child) = start(&options).await;
+    log.append(vec![record(Topic::Messages, "k", "1"), record(Topic::Messages, "k", "2")]).await.unwrap();
+    child.until("committed 1").await;
+    let epochs = log.cluster().await.unwrap().groups[0].partitions.iter().map(|partition| partition.epoch).max();
+    child.signal(Signal::KILL);
+    let killed_at = Instant::now();
+    let mut member = Member::join(&log).await;
+    member.until(|member| member.held.len() == ALL).await;
+    assert!(killed_at.elapsed() < TAKEOVER_MAX, "it took {:?}", killed_at.elapsed());
+    assert!(member.held.values().all(|held| Some(held.lease.epoch) > epochs), "{:?}", member.held);
+    let stood: Vec<_> = member.held.values().map(|held| (held.offset, &*held.metadata)).collect();
+    assert!(stood.contains(&(1, "m1")), "{stood:?}");
+    println!("taken over after {:?}", killed_at.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_member_writes_nothing_after_it_was_replaced_and_comes_back() {
+    let Some(options) = options() else { return };
+    let (log, mut child) = start(&options).await;
+    child.say("append");
+    child.until("appended").await;
+    child.signal(Signal::STOP);
+    let mut member = Member::join(&log).await;
+    member.until(|member| member.held.len() == ALL).await;
+    let ends = log.ends(&Topic::StatusUpdates).await.unwrap();
+    // It finds this the moment it wakes.
+    child.say("append");
+    child.signal(Signal::CONT);
+    child.until("refused").await;
+    assert_eq!(log.ends(&Topic::StatusUpdates).await.unwrap(), ends);
+    tokio::join!(child.until("held 1"), member.until(|member| member.held.len() == ALL / 2));
+    assert!(child.heard.iter().any(|line| line == "lost"), "{:?}", child.heard);
+    member.until(|member| member.subscription.consumer.is_current()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_come_and_go_cost_no_record_and_no_order() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(quick(options)).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let over = CancellationToken::new();
+    let writer = tokio::spawn(write_until(log.clone(), over.clone()));
+    let mut storm = Storm { member: Member::join(&log).await, done: BTreeSet::new(), last: BTreeMap::new() };
+    for _ in 0..4 {
+        let mut other = Member::join(&log).await;
+        timeout(PATIENCE, storm.share_with(&mut other)).await.expect("the other gets its share");
+        other.subscription.consumer.leave().await;
+    }
+    over.cancel();
+    let written = writer.await.unwrap();
+    while storm.done.len() < written {
+        let event = timeout(PATIENCE, storm.member.next()).await;
+        let event = event.unwrap_or_else(|_| panic!("{} of {written}", storm.done.len()));
+        storm.finish(&*storm.member.subscription.consumer.clone(), event).await;
+    }
+}
+
+/// Writes until `over`, and says how many.
+async fn write_until(log: Arc<KafkaLog>, over: CancellationToken) -> usize {
+    for n in 0.. {
+        if over.is_cancelled() {
+            return n;
+        }
+        log.append(vec![record(Topic::Messages, &format!("k{}", n % 5), &n.to_string())]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    unreachable!("there are numbers enough")
+}
+
+/// A member that stays while another comes and goes; each finishes and commits what comes.
+struct Storm {
+    member: Member,
+    done: BTreeSet<usize>,
+    /// For each partition, the offset finished last and under which epoch.
+    last: BTreeMap<TopicPartition, (u64, u64)>,
+}
+
+impl Storm {
+    /// Until the other has worked a little.
+    async fn share_with(&mut self, other: &mut Member) {
+        let mut worked = 0;
+        while worked < 20 {
+            let (event, consumer) = tokio::select! {
+                event = self.member.next() => (event, &self.member.subscription.consumer),
+                event = other.next() => {
+                    worked += usize::from(matches!(event, Event::Records { .. }));
+                    (event, &other.subscription.consumer)
+                }
+            };
+            self.finish(&*consumer.clone(), event).await;
+        }
+    }
+
+    async fn finish(&mut self, consumer: &dyn Consumer, event: Event) {
+        let Event::Records { lease, records } = event else { return };
+        for record in &records {
+            self.done.insert(std::str::from_utf8(&record.value).unwrap().parse().unwrap());
+        }
+        let offset = records.last().unwrap().offset + 1;
+        let (first, epoch) = (records[0].offset, lease.epoch);
+        let before = self.last.insert(lease.partition.clone(), (offset, epoch));
+        // Every record was committed before its partition was released: none comes again, none is left out.
+        assert_eq!(before.map_or(0, |(next, _)| next), first, "{lease:?}");
+        assert!(before.is_none_or(|(_, before)| before <= epoch), "{before:?}, {lease:?}");
+        let commit = Commit { lease, offset, metadata: String::new() };
+        assert_eq!(consumer.commit(vec![commit]).await, Ok(vec![]));
+    }
+}
+
+/// The topics, and a child process that holds all partitions.
+async fn start(options: &Options) -> (Arc<KafkaLog>, Process) {
+    let log = KafkaLog::open(quick(options.clone())).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let mut child = Process::start(&options.topic_prefix);
+    child.until(&format!("held {ALL}")).await;
+    (log, child)
+}
+
+/// A member that obeys.
+struct Member {
+    subscription: Subscription,
+    held: BTreeMap<TopicPartition, Assignment>,
+}
+
+impl Member {
+    async fn join(log: &KafkaLog) -> Self {
+        let subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
+        Self { subscription, held: BTreeMap::new() }
+    }
+
+    async fn next(&mut self) -> Event {
+        let event = self.subscription.events.recv().await.unwrap();
+        match &event {
+            Event::Assigned(assignments) => {
+                let held =
+                    assignments.iter().map(|assignment| (assignment.lease.partition.clone(), assignment.clone()));
+                self.held.extend(held);
+            }
+            Event::Revoking(leases) | Event::Lost(leases) => {
+                for lease in leases {
+                    self.held.remove(&lease.partition);
+                    self.subscription.consumer.release(lease);
+                }
+            }
+            Event::Records { .. } => {}
+            Event::Failed(reason) => panic!("{reason}"),
+        }
+        event
+    }
+
+    async fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "waited in vain; held: {:?}", self.held);
+            // Not everything that is awaited is an event.
+            let _ = timeout(Duration::from_millis(100), self.next()).await;
+        }
+    }
+}
+
+/// This test binary in a process of its own, as `child`.
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: mpsc::UnboundedReceiver<String>,
+    heard: Vec<String>,
+}
+
+impl Process {
+    fn start(prefix: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--nocapture"])
+            .env(CHILD, prefix)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), lines(child.stdout.take().unwrap()));
+        Self { child, input, output, heard: Vec::new() }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+    }
+
+    async fn until(&mut self, line: &str) {
+        while self.heard.last().is_none_or(|last| last != line) {
+            let next = timeout(PATIENCE, self.output.recv()).await;
+            self.heard.push(next.unwrap_or_else(|_| panic!("no `{line}` after {:?}", self.heard)).unwrap());
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of `source`, read by a thread of their own.
+fn lines(source: impl std::io::Read + Send + 'static) -> mpsc::UnboundedReceiver<String> {
+    let (sender, lines) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
