@@ -1,7 +1,10 @@
 //! What the driver's errors mean to callers of the port. Never says what a statement carried.
 
 use chat4all_storage::status::Error;
-use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError,
+    NewSessionError, PrepareError, RequestAttemptError,
+};
 
 pub(crate) fn of_statement(error: &ExecutionError) -> Error {
     match error {
@@ -18,9 +21,23 @@ pub(crate) fn of_preparing(error: &PrepareError) -> Error {
     }
 }
 
-/// A wrong password too may be mended while we try again.
 pub(crate) fn of_connecting(error: &NewSessionError) -> Error {
+    if is_about_credentials(error) {
+        return Error::Refused("Cassandra does not let us in: check the user and the password".into());
+    }
     away(error)
+}
+
+fn is_about_credentials(error: &NewSessionError) -> bool {
+    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+        last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+        ..
+    })) = error
+    else {
+        return false;
+    };
+    use ConnectionSetupRequestErrorKind::{DbError as Answer, MissingAuthentication};
+    matches!(setup.error, MissingAuthentication | Answer(DbError::AuthenticationError, _))
 }
 
 /// Another version's row, or a damaged one.

@@ -1,6 +1,7 @@
 //! Deletes what is too old, for stores without a TTL or for a shorter time than the TTL's. Goes through every listing
 //! that begins before the bound; what is in none (a receipt that no event came for, a replay without its letter) goes by
-//! its TTL alone.
+//! its TTL alone. So does what another process writes within the next hour into a bucket that was deleted here: it takes
+//! the bucket for known.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +15,14 @@ use crate::insert;
 use crate::listing::Name;
 use crate::store::Store;
 
-/// Places after which a call stops.
-const PLACES_MAX: usize = 5_000;
+/// Rows after which a call stops.
+const ROWS_MAX: usize = 5_000;
 /// Most places that are read at once, and most buckets.
 const READ_MAX: i32 = 1_000;
 
 impl Store {
-    /// Deletes messages accepted before `bound_ms` and what belongs to them. The number of places deleted.
+    /// Deletes messages accepted before `bound_ms` and what belongs to them. The number of places and buckets
+    /// deleted.
     pub(crate) async fn purge(&self, bound_ms: i64) -> Result<u64, Error> {
         let mut deleted = 0;
         for tenant in self.tenants().await? {
@@ -29,7 +31,7 @@ impl Store {
             listings.push(Name::all());
             for listing in listings {
                 deleted += self.purge_listing(&tenant, &listing, bound_ms).await?;
-                if deleted >= PLACES_MAX {
+                if deleted >= ROWS_MAX {
                     return Ok(deleted as u64);
                 }
             }
@@ -47,9 +49,10 @@ impl Store {
             self.purge_places(tenant, listing, places, bound_ms).await?;
             if is_last && bucket < listing.bucket(bound_ms) {
                 self.run(&self.statements.delete_bucket, (tenant.as_str(), &listing.0, bucket)).await?;
+                deleted += 1;
                 self.forget_directories();
             }
-            if deleted >= PLACES_MAX {
+            if deleted >= ROWS_MAX {
                 break;
             }
         }

@@ -11,6 +11,8 @@
 //! `listings` holds the places of one listing in a partition for each hour (day, of a conversation). All listings are
 //! read alike, so they share a table. The partitions that exist are in `buckets`, the listings themselves in `names`.
 
+use std::time::Duration;
+
 use chat4all_storage::status::Error;
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
@@ -20,6 +22,9 @@ use crate::options::Options;
 
 /// Raised with every change that a former version would not understand.
 const VERSION: i32 = 1;
+
+/// For one change of the schema, which all nodes must agree to.
+const CHANGE_MAX: Duration = Duration::from_secs(30);
 
 const KEYSPACE: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
 const VERSION_TABLE: &str = "
@@ -105,7 +110,7 @@ async fn exists(session: &Session, find: &str, options: &Options) -> Result<bool
 async fn run(session: &Session, options: &Options, cql: &str) -> Result<(), Error> {
     let mut statement = scylla::statement::Statement::new(in_keyspace(cql, options));
     statement.set_is_idempotent(true);
-    statement.set_request_timeout(None); // a change of the schema takes its time; the caller bounds the whole
+    statement.set_request_timeout(Some(CHANGE_MAX));
     session.query_unpaged(statement, ()).await.map(drop).map_err(|error| failure::of_statement(&error))
 }
 
@@ -116,7 +121,6 @@ fn in_keyspace(cql: &str, options: &Options) -> String {
 /// Names each statement once, as field and as text, and prepares them all.
 macro_rules! statements {
     ($($name:ident: $cql:literal,)*) => {
-        #[derive(Debug)]
         pub(crate) struct Statements {
             $(pub(crate) $name: PreparedStatement,)*
         }

@@ -1,6 +1,7 @@
 //! An open session: runs prepared statements. Made by `connection`, used by the calls of the port.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,17 +30,22 @@ use crate::schema::{self, Statements};
 const DIRECTORY_FRESH: Duration = Duration::from_secs(3_600);
 /// Most directory rows that are remembered; then all are forgotten, which costs a write each.
 const DIRECTORIES_MAX: usize = 50_000;
-
 /// Most rows that share a mutation. With the longest message it stays far below the 8 MiB that a server takes.
 const MUTATION_ROWS_MAX: usize = 100;
 
-#[derive(Debug)]
 pub(crate) struct Store {
     session: Session,
     pub(crate) statements: Statements,
     ttl_s: i32,
     pub(crate) in_flight_max: usize,
     written: Mutex<HashMap<Directory, Instant>>,
+}
+
+/// The driver's session knows the password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -61,15 +67,17 @@ impl Store {
     }
 
     async fn insert_group(&self, mut group: Vec<Insert>) -> Result<(), Error> {
+        if group.len() > 1 {
+            return self.insert_beside(group).await;
+        }
         match group.pop() {
-            Some(only) if group.is_empty() => self.insert_one(only).await,
-            Some(last) => self.insert_beside(group.into_iter().chain([last])).await,
+            Some(only) => self.insert_one(only).await,
             None => Ok(()),
         }
     }
 
     /// Rows of one partition, as one mutation: no batch log, and all or none of them.
-    async fn insert_beside(&self, inserts: impl Iterator<Item = Insert>) -> Result<(), Error> {
+    async fn insert_beside(&self, inserts: Vec<Insert>) -> Result<(), Error> {
         let (mut facts, mut places) = (Vec::new(), Vec::new());
         for insert in inserts {
             match insert {

@@ -7,9 +7,9 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat4all_cassandra::{Options, migrate};
+use chat4all_cassandra::{CassandraStatus, Options, migrate};
 use chat4all_proto::http::MessageView;
-use chat4all_proto::{DeliveryStatus, Message};
+use chat4all_proto::{DeliveryStatus, Message, Timestamp};
 use chat4all_storage::Status;
 use chat4all_storage::status::conformance::{self, Random, Sample, shuffled_batches};
 use chat4all_storage::status::memory::MemoryStatus;
@@ -97,7 +97,7 @@ async fn a_server_that_comes_later_goes_away_and_returns_is_used_while_it_is_the
     on_a_server(async |mut options: Options| {
         let mut door = Door::to(&options.nodes[0]).await;
         options.nodes = vec![door.address.to_string()];
-        let status = chat4all_cassandra::CassandraStatus::connect(options).unwrap();
+        let status = CassandraStatus::connect(options).unwrap();
         let sample = Sample::new();
         let (row, message) = sample.message_to(&["ana"]);
         let refused = status.write(vec![row.clone()]).await;
@@ -141,7 +141,7 @@ async fn migrating_twice_changes_nothing_and_another_versions_tables_are_refused
         session.query_unpaged(raise, ()).await.unwrap();
         let refused = migrate(&options).await;
         assert!(matches!(&refused, Err(Error::Refused(text)) if text.contains("`99`")), "{refused:?}");
-        let status = chat4all_cassandra::CassandraStatus::connect(options).unwrap();
+        let status = CassandraStatus::connect(options).unwrap();
         let told = async || status.check().await.err().filter(|error| matches!(error, Error::Refused(_)));
         assert_eq!(Err(eventually(told).await), refused);
     })
@@ -174,6 +174,49 @@ async fn a_page_ends_after_so_many_former_places_and_its_cursor_leads_on() {
             }
         }
         assert_eq!(pages, [vec![], vec![oldest.message_id]]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_purged_can_be_written_listed_and_purged_again() {
+    on_a_server(async |options: Options| {
+        let status = connected(&options).await;
+        let sample = Sample::starting(Timestamp::from_millis(86_400_000)); // 1970
+        let (row, message) = sample.message_to(&["ana"]);
+        let filter = Filter { status: Some(DeliveryStatus::Queued), channel: None };
+        let listed = async || {
+            let page = status.messages(&sample.tenant, &filter, &sample.page(9), sample.now()).await.unwrap();
+            page.messages.len()
+        };
+        for _ in 0..2 {
+            assert_eq!(status.write(vec![row.clone(), event_of(&message, DeliveryStatus::Queued)]).await, Ok(()));
+            assert_eq!(listed().await, 1);
+            while status.purge(Timestamp::from_millis(315_532_800_000)).await.unwrap() > 0 {}
+            assert_eq!(listed().await, 0);
+        }
+    })
+    .await;
+}
+
+/// The server's rule that keeps us from telling writes apart by timestamp alone: see `schema`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_expiring_cells_with_one_timestamp_the_lesser_may_stay() {
+    on_a_server(async |options: Options| {
+        assert_eq!(migrate(&options).await, Ok(()));
+        let session = SessionBuilder::new().known_node(&options.nodes[0]).build().await.unwrap();
+        let keyspace = &options.keyspace;
+        for (conversation, ttl) in [("z", 1_000), ("a", 2_000)] {
+            let insert = format!(
+                "INSERT INTO {keyspace}.contacts (tenant, channel, target, conversation) VALUES ('t', 'c', 'x', ?)
+                 USING TIMESTAMP 1 AND TTL {ttl}"
+            );
+            session.query_unpaged(insert, (conversation,)).await.unwrap();
+        }
+        let select =
+            format!("SELECT conversation FROM {keyspace}.contacts WHERE tenant='t' AND channel='c' AND target='x'");
+        let found = session.query_unpaged(select, ()).await.unwrap().into_rows_result().unwrap();
+        assert_eq!(found.single_row::<(String,)>().unwrap().0, "a");
     })
     .await;
 }

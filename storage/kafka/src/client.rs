@@ -1,13 +1,27 @@
 //! What all of librdkafka's clients have in common: where their logs go, and what their errors mean.
 
+use std::sync::Mutex;
+
 use chat4all_storage::log::Error;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tracing::{debug, info, warn};
 
+use crate::shared::lock;
+
 /// The context of a client that only asks.
-pub(crate) struct Logs;
+#[derive(Default)]
+pub(crate) struct Logs {
+    /// Why no connection comes about, if that is known. librdkafka's own answers do not say it.
+    refusal: Mutex<Option<&'static str>>,
+}
+
+impl Logs {
+    pub fn take_refusal(&self) -> Option<&'static str> {
+        lock(&self.refusal).take()
+    }
+}
 
 impl ClientContext for Logs {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -15,6 +29,12 @@ impl ClientContext for Logs {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let refusal = match error.rdkafka_error_code() {
+            Some(Code::Authentication) => "the brokers refuse the login: check mechanism, user and password",
+            Some(Code::SSL) => "there is no TLS with the brokers: check their certificate and our authorities",
+            _ => return told(&error, reason),
+        };
+        *lock(&self.refusal) = Some(refusal);
         told(&error, reason);
     }
 }

@@ -294,3 +294,29 @@ impl Consumer for Handle {
         let _ = done.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test]
+    async fn who_is_not_confirmed_appends_nothing() {
+        // Nobody listens there: nothing is asked of a broker either.
+        let options = Options { session_timeout: Duration::from_millis(200), ..Options::new("127.0.0.1:9") };
+        let shared = Arc::new(Shared::new(options, "p".into()).unwrap());
+        let me = Membership::new(shared, "g", BTreeMap::new());
+        let lease = Lease { partition: TopicPartition::new(Topic::Messages, 0), epoch: 5 };
+        let committed = (0, String::new());
+        let owned = Owned { lease: lease.clone(), committed, position: 0, paused: false, phase: Phase::Held };
+        me.with(|state| state.owned.insert(lease.partition.clone(), owned));
+        let refused = me.append(&lease, vec![]).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+        me.confirm(Instant::now());
+        assert_eq!(me.append(&lease, vec![]).await, Ok(vec![]));
+        me.confirm(Instant::now().checked_sub(Duration::from_millis(100)).unwrap());
+        assert!(!me.is_current(), "half a session later");
+        let newer = Lease { epoch: 6, ..lease };
+        assert_eq!(me.append(&newer, vec![]).await, Err(AppendError::Fenced));
+    }
+}

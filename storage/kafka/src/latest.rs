@@ -2,19 +2,20 @@
 //! notes about the cluster.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chat4all_proto::Timestamp;
 use chat4all_storage::log::Error;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset};
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::client::failure;
+use crate::client::{Logs, failure};
 use crate::shared::{Shared, lock, start};
 use crate::{read, record};
 
@@ -61,36 +62,35 @@ fn receiver(shared: &Arc<Shared>, topic: &str) -> Result<watch::Receiver<Values>
     let reader = read::reader(shared, topic, 0, Offset::Beginning).map_err(|error| failure(&error))?;
     let (sender, values) = watch::channel(None);
     followed.insert(topic.to_owned(), values.clone());
-    let thread = {
-        let shared = Arc::downgrade(shared);
-        move || {
-            let mut state = BTreeMap::new();
-            let mut whole = false;
-            while shared.upgrade().is_some_and(|shared| !shared.is_closing()) {
-                let mut changed = false;
-                let mut next = reader.poll(POLL);
-                while let Some(polled) = next {
-                    match polled {
-                        Ok(message) => {
-                            take(&mut state, &message);
-                            changed = true;
-                        }
-                        Err(KafkaError::PartitionEOF(_)) => {
-                            changed |= !whole;
-                            whole = true;
-                        }
-                        Err(error) => debug!(%error, "could not follow a topic, trying again"),
-                    }
-                    next = reader.poll(Duration::ZERO);
-                }
-                if whole && changed {
-                    sender.send_replace(Some(Arc::new(state.clone())));
-                }
-            }
-        }
-    };
-    lock(&shared.threads).push(start("log-follower", thread));
+    let weak = Arc::downgrade(shared);
+    lock(&shared.threads).push(start("log-follower", move || run(&weak, &reader, &sender)));
     Ok(values)
+}
+
+/// Until the log is closed.
+fn run(shared: &Weak<Shared>, reader: &BaseConsumer<Logs>, values: &watch::Sender<Values>) {
+    let (mut state, mut whole) = (BTreeMap::new(), false);
+    while shared.upgrade().is_some_and(|shared| !shared.is_closing()) {
+        let mut changed = false;
+        let mut next = reader.poll(POLL);
+        while let Some(polled) = next {
+            match polled {
+                Ok(message) => {
+                    take(&mut state, &message);
+                    changed = true;
+                }
+                Err(KafkaError::PartitionEOF(_)) => {
+                    changed |= !whole;
+                    whole = true;
+                }
+                Err(error) => debug!(%error, "could not follow a topic, trying again"),
+            }
+            next = reader.poll(Duration::ZERO);
+        }
+        if whole && changed {
+            values.send_replace(Some(Arc::new(state.clone())));
+        }
+    }
 }
 
 fn take(state: &mut BTreeMap<String, Value>, message: &BorrowedMessage<'_>) {

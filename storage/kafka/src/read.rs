@@ -111,7 +111,7 @@ pub(crate) fn reader(
     // librdkafka wants a group's name, though nothing is asked of the group.
     let mut config = shared.options.consumer(&shared.process, &shared.group_name("chat4all-reader"));
     config.set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
-    let reader: BaseConsumer<Logs> = config.create_with_context(Logs)?;
+    let reader: BaseConsumer<Logs> = config.create_with_context(Logs::default())?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, number(partition), offset)?;
     reader.assign(&list)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chat4all_proto::Topic;
 use chat4all_storage::log::{AppendError, Error, NewRecord};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
@@ -21,6 +21,8 @@ use crate::{Options, record, topics};
 
 /// Longest wait for one answer of a broker.
 pub(crate) const ASK_MAX: Duration = Duration::from_secs(5);
+
+const DRAIN: Duration = Duration::from_millis(1);
 
 /// On whose behalf records are written: that says how long it is worth trying.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +58,7 @@ impl Shared {
         Ok(Self {
             producer: Producer::new(config, outbox.clone())?,
             worker_producer: OnceLock::new(),
-            asker: asking.create_with_context(Logs)?,
+            asker: asking.create_with_context(Logs::default())?,
             observers: Mutex::default(),
             topics: Topics::default(),
             followers: Followers::default(),
@@ -92,6 +94,14 @@ impl Shared {
         &self.asker
     }
 
+    /// What may be done after `error` of the asker's.
+    pub fn explain(&self, error: &KafkaError) -> Error {
+        match self.asker().client().context().take_refusal() {
+            Some(refusal) => Error::Refused(refusal.into()),
+            None => failure(error),
+        }
+    }
+
     /// The client for questions about `group`, which it does not join.
     pub fn observer(&self, group: &str) -> Result<Arc<BaseConsumer<Logs>>, Error> {
         let mut observers = lock(&self.observers);
@@ -100,7 +110,7 @@ impl Shared {
             return Ok(observer.clone());
         }
         let config = self.options.consumer(&self.process, &self.group_name(group));
-        let made: BaseConsumer<Logs> = config.create_with_context(Logs).map_err(|error| failure(&error))?;
+        let made: BaseConsumer<Logs> = config.create_with_context(Logs::default()).map_err(|error| failure(&error))?;
         let observer = Arc::new(made);
         observers.insert(group.to_owned(), observer.clone());
         Ok(observer)
@@ -185,7 +195,8 @@ impl Drop for KeepOpen {
 
 /// Errors that a client has of its own accord wait until it is polled.
 fn drain(client: &BaseConsumer<Logs>) {
-    while client.poll(Duration::ZERO).is_some() {}
+    // With no time at all it would take one event only.
+    while client.poll(DRAIN).is_some() {}
 }
 
 pub(crate) fn closed() -> AppendError {

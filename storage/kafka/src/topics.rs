@@ -65,7 +65,7 @@ pub(crate) async fn existing(shared: &Arc<Shared>, topic: &Topic) -> Result<Arc<
 
 /// Partitions of a topic; `None` if it is not there. Blocks.
 fn count(shared: &Shared, name: &str) -> Result<Option<u32>, Error> {
-    let metadata = shared.asker().fetch_metadata(Some(name), ASK_MAX).map_err(|error| failure(&error))?;
+    let metadata = shared.asker().fetch_metadata(Some(name), ASK_MAX).map_err(|error| shared.explain(&error))?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
     match topic.error().map(Code::from) {
         None => Ok(Some(u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX))),
@@ -179,7 +179,7 @@ struct Admin {
 impl Admin {
     fn new(shared: &Shared) -> Result<Self, Error> {
         let config = shared.options.client(&shared.process);
-        let client = config.create_with_context(Logs).map_err(|error| failure(&error))?;
+        let client = config.create_with_context(Logs::default()).map_err(|error| failure(&error))?;
         let timeout = Some(ASK_MAX * 2);
         Ok(Self { client, options: AdminOptions::new().request_timeout(timeout).operation_timeout(timeout) })
     }

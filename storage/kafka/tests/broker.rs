@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use chat4all_kafka::{KafkaLog, Options};
 use chat4all_proto::Topic;
 use chat4all_storage::Log as _;
-use chat4all_storage::log::{AppendError, Appended, Error, Event};
+use chat4all_storage::log::{AppendError, Appended, Commit, Error, Event, Subscription};
 use rdkafka::Message as _;
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -71,6 +72,51 @@ async fn a_member_stays_current_without_any_commit() {
     assert!(appended > 10);
     log.close().await;
     assert!(!subscription.consumer.is_current());
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_it_was_read_is_skipped_and_the_rest_comes() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(options.clone()).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let mut subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
+    let Event::Assigned(assignments) = next(&mut subscription).await else { panic!("not assigned") };
+    for assignment in &assignments {
+        subscription.consumer.pause(&assignment.lease);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await; // nothing tells that a pause has begun
+    let appended = log.append((0..10).map(|n| record(Topic::Messages, "k", &n.to_string())).collect()).await.unwrap();
+    let Appended::At { partition, offset: 0 } = appended[0] else { panic!("{appended:?}") };
+    delete_below(&options, partition, 5).await;
+    for assignment in &assignments {
+        subscription.consumer.resume(&assignment.lease);
+    }
+    let Event::Records { lease, records } = next(&mut subscription).await else { panic!("no records") };
+    assert_eq!((lease.partition.partition, records[0].offset), (partition, 5));
+    // A commit from before the start of the log, found by the next holder.
+    let commit = Commit { lease: lease.clone(), offset: 6, metadata: "m".into() };
+    assert_eq!(subscription.consumer.commit(vec![commit]).await, Ok(vec![]));
+    subscription.consumer.leave().await;
+    delete_below(&options, partition, 8).await;
+    let mut subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
+    let Event::Assigned(assignments) = next(&mut subscription).await else { panic!("not assigned") };
+    let assignment = assignments.iter().find(|assignment| assignment.lease.partition == lease.partition).unwrap();
+    assert_eq!((assignment.offset, &*assignment.metadata), (8, ""));
+    let Event::Records { records, .. } = next(&mut subscription).await else { panic!("no records") };
+    assert_eq!(records[0].offset, 8);
+}
+
+async fn next(subscription: &mut Subscription) -> Event {
+    tokio::time::timeout(PATIENCE, subscription.events.recv()).await.unwrap().unwrap()
+}
+
+/// Deletes what retention would have deleted one day.
+async fn delete_below(options: &Options, partition: u32, offset: i64) {
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    let name = format!("{}messages", options.topic_prefix);
+    list.add_partition_offset(&name, partition.try_into().unwrap(), Offset::Offset(offset)).unwrap();
+    admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
 }
 
 #[tokio::test]

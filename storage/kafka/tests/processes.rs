@@ -1,4 +1,5 @@
-//! Members in real processes, on the broker that `CHAT4ALL_TEST_KAFKA` names: killed, and frozen.
+//! Members that share, and members in real processes that are killed or frozen, on the broker that
+//! `CHAT4ALL_TEST_KAFKA` names.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -103,6 +104,32 @@ async fn a_frozen_member_writes_nothing_after_it_was_replaced_and_comes_back() {
     tokio::join!(child.until("held 1"), member.until(|member| member.held.len() == ALL / 2));
     assert!(child.heard.iter().any(|line| line == "lost"), "{:?}", child.heard);
     member.until(|member| member.subscription.consumer.is_current()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_asked_back_goes_when_it_is_released() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(quick(options)).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let mut first = Member::join(&log).await;
+    first.until(|first| first.held.len() == ALL).await;
+    let mut second = Member::join(&log).await;
+    let mut asked_back = Vec::new();
+    while asked_back.is_empty() {
+        // Not `next`, which would release at once.
+        match timeout(PATIENCE, first.subscription.events.recv()).await.unwrap().unwrap() {
+            Event::Revoking(leases) => asked_back = leases,
+            other => panic!("{other:?}"),
+        }
+    }
+    let early = timeout(Duration::from_secs(3), second.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    let consumer = &first.subscription.consumer;
+    let commit = Commit { lease: asked_back[0].clone(), offset: 0, metadata: "the last word".into() };
+    assert_eq!(consumer.commit(vec![commit]).await, Ok(vec![]));
+    consumer.release(&asked_back[0]);
+    second.until(|second| second.held.len() == ALL / 2).await;
+    assert_eq!(second.held[&asked_back[0].partition].metadata, "the last word");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chat4all_proto::Timestamp;
 use chat4all_storage::log::{AppendError, Appended, Fingerprint, NewRecord, Record};
 use rusqlite::OptionalExtension as _;
@@ -143,13 +144,15 @@ fn claim(tx: &Tx<'_>, record: &NewRecord, fingerprint: Fingerprint) -> rusqlite:
     }
 }
 
+/// What the tail keeps of a record. The value is copied: whoever encoded it left room in its buffer, often as much again,
+/// and it would stay for as long as the tail holds the record.
 fn appended(record: &NewRecord, offset: u64, appended_at: Timestamp) -> Record {
     Record {
         offset,
         appended_at,
         key: record.key.clone(),
         id: record.id,
-        value: record.value.clone(),
+        value: Bytes::copy_from_slice(&record.value),
         traceparent: record.traceparent.clone(),
     }
 }
@@ -179,4 +182,29 @@ pub(super) fn forget_identities(tx: &Tx<'_>, rows_max: usize) -> rusqlite::Resul
         .prepare("DELETE FROM once WHERE uuid IN (SELECT uuid FROM once WHERE first_at < ? LIMIT ?)")?
         .execute((int(before), int(rows_max as u64)))?;
     Ok(deleted == rows_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use chat4all_proto::{Generation, Key, Topic};
+    use chat4all_storage::log::RecordId;
+
+    use super::*;
+
+    #[test]
+    fn what_the_tail_keeps_does_not_hold_the_buffer_that_was_handed_in() {
+        let mut value = Vec::with_capacity(1_000);
+        value.extend_from_slice(b"{}");
+        let record = NewRecord {
+            topic: Topic::Messages,
+            key: Key::raw("k"),
+            id: RecordId { uuid: uuid::Uuid::nil(), generation: Generation(0) },
+            value: value.into(),
+            traceparent: None,
+            once: None,
+        };
+        let kept = appended(&record, 7, Timestamp::default());
+        assert_eq!(kept.value, record.value);
+        assert_ne!(kept.value.as_ptr(), record.value.as_ptr());
+    }
 }

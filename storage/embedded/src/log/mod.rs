@@ -76,7 +76,7 @@ pub struct Options {
     pub queue_records_max: usize,
     /// Bytes that may wait for the writer. Default: 32 MiB.
     pub queue_bytes_max: usize,
-    /// Bytes of committed records kept in memory for consumers of this process. Default: 32 MiB.
+    /// Bytes of committed records kept in memory for consumers of this process. Default: 8 MiB.
     pub tail_bytes_max: usize,
 }
 
@@ -92,7 +92,7 @@ impl Default for Options {
             once_kept: Duration::from_secs(24 * 3_600),
             queue_records_max: 65_536,
             queue_bytes_max: 32 * MIB,
-            tail_bytes_max: 32 * MIB,
+            tail_bytes_max: 8 * MIB,
         }
     }
 }
