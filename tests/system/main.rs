@@ -19,6 +19,7 @@ mod hostile_client;
 mod idle;
 mod licences;
 mod never_404;
+mod oracles;
 mod panics;
 mod process_killed;
 mod provider_faults;
