@@ -75,7 +75,7 @@ impl Channel {
             own: BTreeMap::new(),
         };
         let own = kind.simulated(simulator).into_iter();
-        channel.own = own.map(|(key, value)| (key.to_owned(), Setting::Plain(value.into()))).collect();
+        channel.own = own.map(|(key, value)| (key.to_owned(), Setting::Plain(value))).collect();
         channel.tell_secrets().expect("text is a secret");
         channel
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chat4all_channels::{Channel as Connector, Invalid, instagram, telegram, webhook, whatsapp};
 use chat4all_simulator::credentials;
 use figment::Figment;
-use figment::value::Dict;
+use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -63,25 +63,24 @@ impl Kind {
     }
 
     /// What its channel is set to where none is configured: the simulator on this machine is the provider.
-    pub(super) fn simulated(self, simulator: SocketAddr) -> Vec<(&'static str, String)> {
-        let graph = format!("http://{simulator}/v25.0");
+    pub(super) fn simulated(self, simulator: SocketAddr) -> Vec<(&'static str, Value)> {
         let of_meta = |account: &'static str, id: &str| {
             vec![
-                ("base_url", graph.clone()),
-                (account, id.to_owned()),
-                ("access_token", credentials::ACCESS_TOKEN.to_owned()),
-                ("app_secret", credentials::APP_SECRET.to_owned()),
-                ("verify_token", credentials::VERIFY_TOKEN.to_owned()),
+                ("base_url", format!("http://{simulator}/v25.0").into()),
+                (account, id.into()),
+                ("access_token", credentials::ACCESS_TOKEN.into()),
+                ("app_secret", credentials::APP_SECRET.into()),
+                ("verify_token", credentials::VERIFY_TOKEN.into()),
             ]
         };
         match self {
-            Kind::Webhook => vec![("allow_private_targets", "true".to_owned())],
+            Kind::Webhook => vec![("allow_private_targets", true.into())],
             Kind::WhatsApp => of_meta("phone_number_id", credentials::PHONE_NUMBER_ID),
             Kind::Instagram => of_meta("account_id", credentials::INSTAGRAM_ACCOUNT_ID),
             Kind::Telegram => vec![
-                ("base_url", format!("http://{simulator}")),
-                ("bot_token", credentials::BOT_TOKEN.to_owned()),
-                ("secret_token", credentials::SECRET_TOKEN.to_owned()),
+                ("base_url", format!("http://{simulator}").into()),
+                ("bot_token", credentials::BOT_TOKEN.into()),
+                ("secret_token", credentials::SECRET_TOKEN.into()),
             ],
         }
     }

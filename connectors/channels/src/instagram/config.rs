@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::callback;
 use crate::Invalid;
 use crate::meta::Account;
 use crate::meta::account::{self, Settings};
@@ -47,6 +48,7 @@ impl Config {
             access_token: &self.access_token,
             app_secret: self.app_secret.as_ref(),
             verify_token: self.verify_token.as_ref(),
+            read: callback::read,
         })
     }
 }

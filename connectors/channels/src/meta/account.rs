@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use chat4all_proto::Timestamp;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
@@ -11,7 +12,7 @@ use url::Url;
 
 use super::handshake::{self, VerifyToken};
 use super::signature::{self, AppSecret};
-use crate::{Invalid, Request, Unverified, links};
+use crate::{Callbacks, Event, Invalid, Malformed, Request, Unverified, links};
 
 /// What the user set, by the keys that both channels have.
 pub(crate) struct Settings<'a> {
@@ -22,7 +23,11 @@ pub(crate) struct Settings<'a> {
     pub access_token: &'a SecretString,
     pub app_secret: Option<&'a SecretString>,
     pub verify_token: Option<&'a SecretString>,
+    pub read: Read,
 }
+
+/// How a channel reads a verified call.
+pub(crate) type Read = fn(&[u8], Timestamp) -> Result<Vec<Event>, Malformed>;
 
 /// An account whose settings were checked. Has no `Debug`: it holds secrets.
 pub(crate) struct Account {
@@ -33,6 +38,7 @@ pub(crate) struct Account {
     headers: HeaderMap,
     app_secret: Option<AppSecret>,
     verify_token: Option<VerifyToken>,
+    read: Read,
 }
 
 impl Account {
@@ -51,6 +57,7 @@ impl Account {
             headers: headers(settings.access_token)?,
             app_secret: settings.app_secret.map(app_secret).transpose()?,
             verify_token: settings.verify_token.map(verify_token).transpose()?,
+            read: settings.read,
         })
     }
 
@@ -73,25 +80,35 @@ impl Account {
         Request { method: Method::GET, url, headers, body: bytes::Bytes::new() }
     }
 
-    pub fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
-        handshake::answer(self.verify_token.as_ref()?, query)
-    }
-
     pub fn takes_callbacks(&self) -> bool {
         self.app_secret.is_some()
     }
 
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified> {
+    fn app_secret(&self) -> Result<&AppSecret, Unverified> {
+        self.app_secret.as_ref().ok_or(Unverified::NoSecret { key: APP_SECRET })
+    }
+}
+
+impl Callbacks for Account {
+    fn account(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
+    fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
+        handshake::answer(self.verify_token.as_ref()?, query)
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified> {
         self.app_secret()?;
         signature::of(headers).map(drop)
     }
 
-    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {
+    fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {
         self.app_secret()?.verify(headers, body)
     }
 
-    fn app_secret(&self) -> Result<&AppSecret, Unverified> {
-        self.app_secret.as_ref().ok_or(Unverified::NoSecret { key: APP_SECRET })
+    fn read(&self, body: &[u8], now: Timestamp) -> Result<Vec<Event>, Malformed> {
+        (self.read)(body, now)
     }
 }
 
@@ -161,6 +178,7 @@ mod tests {
             access_token: &access_token,
             app_secret: Some(&app_secret),
             verify_token: Some(&verify_token),
+            read: |_, _| Ok(Vec::new()),
         })
     }
 
@@ -231,6 +249,7 @@ mod tests {
             access_token: &secret,
             app_secret: None,
             verify_token: None,
+            read: |_, _| Ok(Vec::new()),
         });
         let account = account.ok().unwrap();
         assert_eq!(account.verify(&HeaderMap::new(), b"{}"), Err(Unverified::NoSecret { key: "app_secret" }));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::limits;
+use super::{callback, limits};
 use crate::Invalid;
 use crate::meta::Account;
 use crate::meta::account::{self, Settings};
@@ -57,6 +57,7 @@ impl Config {
             access_token: &self.access_token,
             app_secret: self.app_secret.as_ref(),
             verify_token: self.verify_token.as_ref(),
+            read: callback::read,
         })
     }
 }

@@ -12,16 +12,13 @@ mod limits;
 mod request;
 mod target;
 
-use std::borrow::Cow;
-
 use chat4all_proto::outcome::Report;
 use chat4all_proto::{DeliveryStatus, Outbound, Timestamp};
-use http::HeaderMap;
 
 pub use self::config::Config;
 use self::config::Templates;
 use crate::meta::Account;
-use crate::{Answer, Callbacks, Channel, Event, Invalid, Malformed, Outgoing, Request, Unfit, Unverified};
+use crate::{Answer, Callbacks, Channel, Invalid, Outgoing, Request, Unfit};
 
 /// One configured WhatsApp number of ours.
 pub struct WhatsApp {
@@ -76,35 +73,15 @@ impl Channel for WhatsApp {
     }
 
     fn callbacks(&self) -> Option<&dyn Callbacks> {
-        Some(self)
-    }
-}
-
-impl Callbacks for WhatsApp {
-    fn account(&self) -> Option<&str> {
-        Some(self.account.id())
-    }
-
-    fn handshake(&self, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
-        self.account.handshake(query)
-    }
-
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unverified> {
-        self.account.admit(headers)
-    }
-
-    fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unverified> {
-        self.account.verify(headers, body)
-    }
-
-    fn read(&self, body: &[u8], now: Timestamp) -> Result<Vec<Event>, Malformed> {
-        callback::read(body, now)
+        Some(&self.account)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Unverified;
+    use http::HeaderMap;
 
     #[test]
     fn what_the_callers_are_told_of_the_channel() {
