@@ -41,18 +41,8 @@ def read(body):
     client = WhatsApp(token="none: nobody is called")
     client.on_message(lambda _, it: found.append(of_message(it)))
     client.on_message_status(lambda _, it: found.append(of_status(it)))
-    client.webhook_update_handler(with_user_ids(body))
+    client.webhook_update_handler(body)
     return found
-
-
-def with_user_ids(body):
-    """Adds what pywa insists on and the simulator leaves out: since users may hide their numbers, Meta gives a user id in each
-    contact, and the contact beside a status too."""
-    update = json.loads(body)
-    for value in (change["value"] for entry in update["entry"] for change in entry["changes"]):
-        for contact in value.setdefault("contacts", [{}]):
-            contact.setdefault("user_id", "BR.1")
-    return json.dumps(update).encode()
 
 
 def of_message(it):

@@ -106,7 +106,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
 fn a_read_only_folder_is_refused() {
     let _turn = turn::beside_others();
     if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: becoming another user needs root");
+        println!("SKIPPED a_read_only_folder: becoming another user needs root");
         return;
     }
     let cluster = Cluster::new();

@@ -43,7 +43,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_refuses_and_loses_nothing_accepted() {
     let _turn = turn::alone();
     let Some(disk) = SmallDisk::mount("24m") else {
-        println!("SKIPPED: mounting a small disk is not permitted here");
+        println!("SKIPPED a_full_disk: mounting a small disk is not permitted here");
         return;
     };
     run(async {

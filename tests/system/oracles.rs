@@ -43,12 +43,12 @@ fn script(name: &str) -> PathBuf {
 /// What a command prints; else in one line why it failed.
 async fn output(command: &mut Command, limit: Duration) -> Result<String, String> {
     let running = timeout(limit, command.kill_on_drop(true).output()).await;
-    let output = running.map_err(|_| format!("no end after {limit:?}"))?.map_err(|error| error.to_string())?;
+    let ran = running.map_err(|_| format!("no end after {limit:?}")).and_then(|ran| ran.map_err(|e| e.to_string()));
+    let output = ran.map_err(|why| format!("{:?}: {why}", command.as_std().get_program()))?;
     let complaints = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(complaints.replace('\n', " "));
     }
-    eprint!("{complaints}");
     String::from_utf8(output.stdout).map_err(|error| error.to_string())
 }
 
@@ -212,8 +212,8 @@ fn what_python_signs_is_taken_and_what_was_changed_is_refused() {
     let Some(python) = python() else { return };
     run(async {
         let mut stack = Stack::start(python).await;
-        let text = json!({"type": "text", "text": TEXT});
-        let sent = stack.send(&format!("wa:+{NUMBER}"), &json!({"content": text}), "sent").await;
+        let text = json!({"content": {"type": "text", "text": TEXT}});
+        let sent = stack.send(&format!("wa:+{NUMBER}"), &text, "sent").await;
         let status = json!({"id": sent["provider_id"], "status": "delivered", "timestamp": "1795300500",
             "recipient_id": NUMBER, "pricing": {"billable": true, "pricing_model": "PMP", "category": "service"}});
         let message = json!({"from": NUMBER, "from_user_id": "BR.1", "id": "wamid.HBgM/+==",

@@ -12,7 +12,7 @@ use crate::harness::{ledger, run, turn, until};
 /// Panics once in the actor behind `point`, after it has passed the point `after` times.
 fn check(point: &str, after: u32) {
     if !cfg!(feature = "failpoints") {
-        println!("SKIPPED: built without the feature `failpoints`");
+        println!("SKIPPED panics: built without the feature `failpoints`");
         return;
     }
     let _turn = turn::alone();

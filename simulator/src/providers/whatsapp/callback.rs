@@ -10,6 +10,8 @@ use crate::providers::{Callback, Inbound, Provider};
 /// The business account that every number belongs to.
 const BUSINESS_ACCOUNT_ID: &str = "100000000000000";
 const DISPLAY_PHONE_NUMBER: &str = "15550000001";
+/// Of whoever has a number.
+const USER_ID: &str = "BR.1";
 
 /// A message that was accepted.
 pub struct Sent<'a> {
@@ -46,7 +48,17 @@ pub fn status(sent: &Sent<'_>, state: State, at: Timestamp) -> Callback {
     if let Some(error) = error {
         status["errors"] = json!([error]);
     }
-    callback(sent.account, json!({ "statuses": [status] }))
+    let contact = if sent.by_user_id { contact(sent.recipient, None) } else { contact(USER_ID, Some(sent.recipient)) };
+    callback(sent.account, json!({ "contacts": [contact], "statuses": [status] }))
+}
+
+/// Everybody has a user id, and may hide their number.
+fn contact(user_id: &str, number: Option<&str>) -> Value {
+    let mut contact = json!({ "profile": { "name": "Simulated" }, "user_id": user_id });
+    if let Some(number) = number {
+        contact["wa_id"] = number.into();
+    }
+    contact
 }
 
 fn error(code: u32) -> Value {
@@ -62,8 +74,7 @@ pub fn message(account: &str, id: &str, from: &str, inbound: &Inbound, at: Times
     if let Some(reply_to) = &inbound.reply_to {
         message["context"] = json!({ "from": DISPLAY_PHONE_NUMBER, "id": reply_to });
     }
-    let contact = json!({ "profile": { "name": "Simulated" }, "wa_id": from });
-    callback(account, json!({ "contacts": [contact], "messages": [message] }))
+    callback(account, json!({ "contacts": [contact(USER_ID, Some(from))], "messages": [message] }))
 }
 
 fn callback(account: &str, mut value: Value) -> Callback {
