@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use chat4all_proto::envelope::{DeadLetter, Reason, Source, V1};
+use chat4all_proto::envelope::{DeadLetter, Reason};
 use chat4all_proto::http::{DeadLetterPage, DeadLetterView, Replayed};
-use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
+use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::Status;
 use chat4all_storage::log::RecordId;
 use chat4all_storage::status::Write;
+use chat4all_storage::status::conformance::Sample;
 use serde_json::json;
 
 use crate::support::{Harness, Mode, Reply};
@@ -18,32 +19,12 @@ async fn failed(harness: &Harness, targets: &[&str], reason: Reason) -> (Message
     let body = json!({"to": targets, "content": {"type": "text", "text": "hi"}, "metadata": {"a": 1}, "expires_in_seconds": 60});
     assert_eq!(harness.send(body.to_string()).await.status, 202);
     let message: Message = serde_json::from_slice(&harness.log.records().last().unwrap().value).unwrap();
-    let letters: Vec<DeadLetter> = (0..targets.len()).map(|index| letter(&message, index, reason)).collect();
+    let letters: Vec<DeadLetter> =
+        (0..targets.len()).map(|index| Sample::dead_letter(&message, index, reason)).collect();
     let writes = letters.iter().cloned().map(|letter| Write::DeadLetter(Arc::new(letter)));
     let writes = std::iter::once(Write::Message(Arc::new(message.clone()))).chain(writes).collect();
     harness.status.write(writes).await.unwrap();
     (message, letters)
-}
-
-fn letter(message: &Message, index: usize, reason: Reason) -> DeadLetter {
-    let to = message.to[index].clone();
-    let delivery = Outbound {
-        v: V1,
-        tenant: message.tenant.clone(),
-        delivery_id: DeliveryId::of(message.message_id, &to),
-        generation: message.generation,
-        router_epoch: 1,
-        message_id: message.message_id,
-        conversation_id: message.conversation_id.clone(),
-        to,
-        content: message.content.clone(),
-        reply_to: message.reply_to.clone(),
-        metadata: message.metadata.clone(),
-        accepted_at: message.accepted_at,
-        expires_at: message.expires_at,
-    };
-    let source = Source { topic: "hook-outbound".into(), partition: 0, offset: 0 };
-    DeadLetter { v: V1, reason, attempts: 5, code: Some("500".into()), failed_at: clock::now(), source, delivery }
 }
 
 async fn page(harness: &Harness, query: &str) -> DeadLetterPage {
@@ -73,7 +54,7 @@ async fn they_are_listed_by_channel_and_reason_page_by_page_and_shown_whole() {
     let shown = Reply::of(harness.get(&format!("/v1/dead-letters/{id}"))).await;
     let shown: DeadLetterView = serde_json::from_str(&shown.text).unwrap();
     assert_eq!((shown.message_id, shown.to.to_string(), shown.attempts), (message.message_id, "sms:b".into(), 5));
-    assert_eq!((shown.code.as_deref(), shown.replayed, shown.metadata), (Some("500"), false, message.metadata));
+    assert_eq!((shown.code.as_deref(), shown.replayed, shown.metadata), (Some("131026"), false, message.metadata));
 }
 
 #[tokio::test]
@@ -119,7 +100,7 @@ async fn a_replay_is_the_next_generation_of_the_same_delivery_with_a_life_of_its
         let life = again.expires_at.saturating_since(clock::now()).as_secs();
         assert!((50..=60).contains(&life), "{life} s");
         // Another way and another hour later it has as long again, not more.
-        let mut later = self::letter(&again, 0, Reason::AttemptsExhausted);
+        let mut later = Sample::dead_letter(&again, 0, Reason::AttemptsExhausted);
         later.delivery.expires_at = Timestamp::from_millis(later.delivery.expires_at.as_millis() + 3_600_000);
         harness.status.write(vec![Write::DeadLetter(Arc::new(later))]).await.unwrap();
         replay(&harness, id).await;
@@ -148,7 +129,7 @@ async fn a_letter_that_was_replayed_is_answered_alike_and_sent_no_more() {
     assert_eq!((known.generation, known.status), (Generation(1), Some(DeliveryStatus::Sent)));
     assert_eq!(page(&harness, "").await.dead_letters, []);
 
-    let mut failed_again = letter(&again, 0, Reason::MessageRejected);
+    let mut failed_again = Sample::dead_letter(&again, 0, Reason::MessageRejected);
     failed_again.failed_at = Timestamp::from_millis(failed_again.failed_at.as_millis() + 1);
     harness.status.write(vec![Write::DeadLetter(Arc::new(failed_again))]).await.unwrap();
     let [shown] = page(&harness, "").await.dead_letters.try_into().expect("one");
@@ -180,7 +161,7 @@ async fn a_replay_needs_the_log_and_the_channel() {
     let unknown = replay(&harness, id).await.expect(503, "outcome_unknown");
     assert_eq!(unknown.message_id, Some(message.message_id));
     harness.log.set_mode(Mode::Write);
-    let mut orphan = letter(&message, 0, Reason::ChannelRemoved);
+    let mut orphan = Sample::dead_letter(&message, 0, Reason::ChannelRemoved);
     orphan.delivery.to = "fax:1".parse().unwrap();
     orphan.delivery.delivery_id = DeliveryId::of(message.message_id, &orphan.delivery.to);
     harness.status.write(vec![Write::DeadLetter(Arc::new(orphan.clone()))]).await.unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chat4all_proto::MessageId;
 use chat4all_storage::Status;
 use chat4all_storage::status::Write;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::support::{Harness, RECORDER, ROUTER, Reply, hello};
@@ -18,10 +19,13 @@ fn absent() -> String {
 /// Asks for `path`, and does `then` while the answer is awaited.
 async fn while_asking(harness: &Harness, path: &str, then: impl Future<Output = ()>) -> Reply {
     let before = harness.log.looks.load(Ordering::SeqCst);
-    let asked = async {
+    let looked = async {
         while harness.log.looks.load(Ordering::SeqCst) < before + 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    };
+    let asked = async {
+        timeout(Duration::from_secs(10), looked).await.expect("the answer waits for the log");
         then.await;
     };
     let (reply, ()) = tokio::join!(Reply::of(harness.get(path)), asked);
