@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use chat4all_proto::Timestamp;
+use chat4all_proto::{DeliveryStatus, Timestamp};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
@@ -80,8 +80,9 @@ impl Account {
         Request { method: Method::GET, url, headers, body: bytes::Bytes::new() }
     }
 
-    pub fn takes_callbacks(&self) -> bool {
-        self.app_secret.is_some()
+    /// That it was read comes as a receipt, and without the secret no receipt is believed.
+    pub fn highest_status(&self) -> DeliveryStatus {
+        if self.app_secret.is_some() { DeliveryStatus::Read } else { DeliveryStatus::Sent }
     }
 
     fn app_secret(&self) -> Result<&AppSecret, Unverified> {
@@ -160,8 +161,24 @@ fn not_empty<'a>(key: &'static str, secret: &'a SecretString) -> Result<&'a str,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::Channel;
+
+    /// A channel with the id `1065`, the app secret `a` and the verify token `b` has them in their places.
+    pub(crate) fn check_channel(channel: &dyn Channel, kind: &str, probe: &str) {
+        assert_eq!((channel.kind(), channel.dedupes()), (kind, false));
+        let statuses = (channel.accepted_status(), channel.highest_status());
+        assert_eq!(statuses, (DeliveryStatus::Sent, DeliveryStatus::Read));
+        assert_eq!(channel.probe().unwrap().url.as_str(), probe);
+        let callbacks = channel.callbacks().unwrap();
+        assert_eq!(callbacks.account(), Some("1065"));
+        let query = [("hub.mode", "subscribe"), ("hub.verify_token", "b"), ("hub.challenge", "42")];
+        let query = query.map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(callbacks.handshake(&query).as_deref(), Some("42"));
+        let unsigned = callbacks.verify(&HeaderMap::new(), b"{}");
+        assert_eq!(unsigned, Err(Unverified::Missing { header: "x-hub-signature-256" }));
+    }
 
     const TOKEN: &str = "EAAG-hunter2";
 
@@ -252,6 +269,7 @@ mod tests {
             read: |_, _| Ok(Vec::new()),
         });
         let account = account.ok().unwrap();
+        assert_eq!(account.highest_status(), DeliveryStatus::Sent);
         assert_eq!(account.verify(&HeaderMap::new(), b"{}"), Err(Unverified::NoSecret { key: "app_secret" }));
         let query = [("hub.mode", "subscribe"), ("hub.verify_token", ""), ("hub.challenge", "42")];
         assert_eq!(account.handshake(&query.map(|(key, value)| (key.into(), value.into()))), None);

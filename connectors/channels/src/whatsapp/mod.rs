@@ -50,9 +50,8 @@ impl Channel for WhatsApp {
         DeliveryStatus::Sent
     }
 
-    /// Without the secret no receipt is believed.
     fn highest_status(&self) -> DeliveryStatus {
-        if self.account.takes_callbacks() { DeliveryStatus::Read } else { DeliveryStatus::Sent }
+        self.account.highest_status()
     }
 
     fn dedupes(&self) -> bool {
@@ -80,25 +79,12 @@ impl Channel for WhatsApp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Unverified;
-    use http::HeaderMap;
+    use crate::meta::account::tests::check_channel;
 
     #[test]
     fn what_the_callers_are_told_of_the_channel() {
         let config = r#"{"phone_number_id":"1065","access_token":"EAAG","app_secret":"a","verify_token":"b"}"#;
         let channel = WhatsApp::new(serde_json::from_str(config).unwrap()).ok().unwrap();
-        assert_eq!(
-            (channel.kind(), channel.accepted_status(), channel.dedupes()),
-            ("whatsapp", DeliveryStatus::Sent, false)
-        );
-        assert_eq!(channel.highest_status(), DeliveryStatus::Read);
-        assert_eq!(channel.probe().unwrap().url.as_str(), "https://graph.facebook.com/v25.0/1065?fields=id");
-        let callbacks = channel.callbacks().unwrap();
-        assert_eq!(callbacks.account(), Some("1065"));
-        let query = [("hub.mode", "subscribe"), ("hub.verify_token", "b"), ("hub.challenge", "42")];
-        let query = query.map(|(key, value)| (key.into(), value.into()));
-        assert_eq!(callbacks.handshake(&query).as_deref(), Some("42"));
-        let unsigned = callbacks.verify(&HeaderMap::new(), b"{}");
-        assert_eq!(unsigned, Err(Unverified::Missing { header: "x-hub-signature-256" }));
+        check_channel(&channel, "whatsapp", "https://graph.facebook.com/v25.0/1065?fields=id");
     }
 }
