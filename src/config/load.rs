@@ -174,10 +174,12 @@ impl Config {
     /// Every secret there is, with its key.
     fn secrets(&mut self) -> impl Iterator<Item = (String, &mut super::Secret)> {
         let of_api = self.api.api_key.iter_mut().map(|secret| ("api.api_key".to_owned(), secret));
+        let of_log = self.log.secret().into_iter().map(|secret| ("log".to_owned(), secret));
+        let of_status = self.status.secret().into_iter().map(|secret| ("status".to_owned(), secret));
         let of_channels = self.channels.iter_mut().flat_map(|(name, channel)| {
             channel.secrets().map(move |(key, secret)| (format!("channels.{name}.{key}"), secret))
         });
-        of_api.chain(of_channels)
+        of_log.chain(of_status).chain(of_api).chain(of_channels)
     }
 }
 

@@ -24,7 +24,7 @@ use chat4all_proto::topic::PARTITIONS_DEFAULT;
 use serde::{Deserialize, Serialize};
 
 pub use channel::Channel;
-pub use engine::Engine;
+pub use engine::{LogEngine, StatusEngine};
 pub use kind::Kind;
 pub use load::{Error, Invalid, Override, Sources};
 pub use secret::Secret;
@@ -37,8 +37,8 @@ pub const DEFAULT_FILE: &str = include_str!("../../chat4all.default.toml");
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    pub log: Engine,
-    pub status: Engine,
+    pub log: LogEngine,
+    pub status: StatusEngine,
     /// Directives as `tracing` takes them: `info`, `warn,chat4all_api=debug`.
     pub log_level: String,
     pub log_format: LogFormat,
@@ -159,8 +159,8 @@ impl<'de> Deserialize<'de> for NotYet {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            log: Engine::default(),
-            status: Engine::default(),
+            log: LogEngine::default(),
+            status: StatusEngine::default(),
             log_level: "info".into(),
             log_format: LogFormat::Text,
             partitions: PARTITIONS_DEFAULT,

@@ -28,6 +28,14 @@ enum Origin {
 }
 
 impl Secret {
+    pub(super) fn in_file(file: PathBuf) -> Self {
+        Self { origin: Origin::File(file), value: None }
+    }
+
+    pub(super) fn in_env(name: String) -> Self {
+        Self { origin: Origin::Env(name), value: None }
+    }
+
     /// The value. Panics before the configuration is loaded completely, which is before anybody else gets it.
     pub fn value(&self) -> &SecretString {
         self.value.as_ref().expect("loading resolves every secret")

@@ -45,7 +45,10 @@ fn check_refused(file: &str, env: &[(&str, &str)], words: &[&str]) {
 fn without_anything_the_defaults_hold_and_every_kind_has_a_channel() {
     let config = loaded("", &[]);
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.log, Engine::Embedded("./data".into()));
+    assert_eq!(
+        (config.log.to_string(), config.status.to_string()),
+        ("embedded:./data".into(), "embedded:./data".into())
+    );
     assert!(config.channels_by_default);
     let names: Vec<_> = config.channels.keys().map(ChannelName::as_str).collect();
     assert_eq!(names, ["instagram", "telegram", "webhook", "whatsapp"]);
@@ -119,9 +122,11 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         ("commit_interval = 50", &["`commit_interval`", "string"]),
         ("[in_memory]\nbytes = \"lots\"", &["`in_memory.bytes`", "256KiB"]),
         ("[in_memory]\nbytes = \"1KiB\"", &["`in_memory.bytes`", "1MiB"]),
-        ("log = \"kafka://h:9092\"", &["`log`", "not built in this version"]),
-        ("status = \"cassandra://h:9042/k\"", &["`status`", "not built in this version"]),
-        ("log = \"./data\"", &["`log`", "embedded:DIR"]),
+        ("log = \"./data\"", &["`log`", "embedded:DIR", "kafka://"]),
+        ("status = \"./data\"", &["`status`", "embedded:DIR", "cassandra://"]),
+        ("log = \"embedded:\"", &["`log`", "folder"]),
+        ("log = \"cassandra://h/k\"", &["`log`", "no log"]),
+        ("status = \"kafka://h\"", &["`status`", "no statuses"]),
         ("log_level = \"a=b=c\"", &["`log_level`"]),
         ("log_format = \"xml\"", &["`log_format`", "text, json"]),
         ("[api]\nlisten = \"0.0.0.0:8080\"", &["`api.api_key`", "loopback"]),
@@ -152,6 +157,76 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
     check_refused("", &[("CHAT4ALL_API__LISTN", "x")], &["`api.listn`", "`CHAT4ALL_API__LISTN`"]);
     check_refused("", &[("CHAT4ALL_RETENTION", "1h")], &["`retention`", "`CHAT4ALL_RETENTION`"]);
     check_refused("partitions = 6", &[("CHAT4ALL_PARTITIONS", "x")], &["`partitions`", "`CHAT4ALL_PARTITIONS`"]);
+}
+
+/// Refusals of an engine's URL: which key, and which part of it.
+#[test]
+fn a_url_of_an_engine_is_checked_part_by_part() {
+    let kafka = |rest: &str, words: &[&str]| {
+        check_refused(&format!("log = \"kafka:{rest}\""), &[], &[&["`log`", "chat4all.toml"], words].concat());
+    };
+    kafka("h:9092", &["two slashes"]);
+    kafka("//", &["HOST:PORT"]);
+    kafka("//h:port", &["HOST:PORT"]);
+    kafka("//h:0", &["HOST:PORT"]);
+    kafka("//a:9092,", &["HOST:PORT"]);
+    kafka("//h/topic", &["path", "prefix"]);
+    kafka("//u:canary-7f3a-secret@h", &["password_file", "password_env"]);
+    kafka("//h?user=u&password=canary-7f3a-secret", &["password_file", "password_env"]);
+    kafka("//h?colour=canary-7f3a-secret", &["`colour`", "password_env", "replication"]);
+    kafka("//h?tls=canary-7f3a-secret", &["`tls`", "true or false"]);
+    kafka("//h?ca_file=ca.pem", &["tls=true"]);
+    kafka("//h?tls=true&key_file=key.pem", &["certificate_file"]);
+    kafka("//h?sasl=digest&user=u&password_env=P", &["`sasl`", "scram-sha-512"]);
+    kafka("//h?sasl=plain", &["`sasl`", "user"]);
+    kafka("//h?user=u", &["password_file"]);
+    kafka("//h?password_env=P", &["`user`"]);
+    kafka("//h?user=u&password_env=P&password_file=f", &["both"]);
+    kafka("//h?user=u&password_env=NONE", &["`NONE`", "not set"]);
+    kafka("//h?user=u&password_file=none", &["none", "cannot be read"]);
+    kafka("//h?prefix=a/b", &["`prefix`"]);
+    kafka("//h?replication=0", &["`replication`"]);
+    kafka("//h?replication=many", &["`replication`"]);
+    kafka("//h?tls=true&tls=false", &["`tls`", "twice"]);
+
+    let cassandra = |rest: &str, words: &[&str]| {
+        check_refused(
+            &format!("status = \"cassandra:{rest}\""),
+            &[],
+            &[&["`status`", "chat4all.toml"], words].concat(),
+        );
+    };
+    cassandra("//h", &["keyspace"]);
+    cassandra("//h/", &["keyspace"]);
+    cassandra("//h/1k", &["`1k`", "lower case"]);
+    cassandra("//h/k?sasl=plain", &["`sasl`", "consistency"]);
+    cassandra("//h/k?consistency=two", &["`consistency`", "local_quorum"]);
+    cassandra("//h/k?replication=0", &["`replication`"]);
+    cassandra("//h/k?replication=eu:3,us", &["`replication`"]);
+    cassandra("//h/k?ca_file=ca.pem", &["tls=true"]);
+    cassandra("//u:canary-7f3a-secret@h/k", &["password_file"]);
+}
+
+#[test]
+fn a_url_of_an_engine_is_printed_as_it_was_written_and_its_secret_is_read() {
+    let kafka = "kafka://a,[::1]:9093?tls=true&ca_file=/etc/ca.pem&sasl=plain&user=app&password_env=KAFKA&prefix=x.";
+    let cassandra = "cassandra://a:1,b/k?user=app&password_file=cassandra.secret&replication=eu:3,us:2&consistency=one";
+    let case = case(&format!("log = \"{kafka}\"\nstatus = \"{cassandra}\""), &[("KAFKA", SECRET)]);
+    std::fs::write(case.folder.path().join("cassandra.secret"), format!("{SECRET}\n")).unwrap();
+    let config = case.sources.load().unwrap();
+    assert_eq!((config.log.to_string(), config.status.to_string()), (kafka.into(), cassandra.into()));
+    assert!(!format!("{config:?}").contains(SECRET));
+    let (LogEngine::Kafka(kafka), StatusEngine::Cassandra(cassandra)) = (&config.log, &config.status) else {
+        panic!("{config:?}")
+    };
+    let password = |password: &secrecy::SecretString| secrecy::ExposeSecret::expose_secret(password).to_owned();
+    let options = kafka.options();
+    assert_eq!((options.brokers.as_str(), options.topic_prefix.as_str()), ("a:9092,[::1]:9093", "x."));
+    assert_eq!(password(&options.sasl.unwrap().password), SECRET);
+    assert_eq!(options.tls.unwrap().ca_file, Some("/etc/ca.pem".into()));
+    let options = cassandra.options();
+    assert_eq!((options.nodes, options.keyspace.as_str()), (vec!["a:1".to_owned(), "b:9042".to_owned()], "k"));
+    assert_eq!(password(&options.credentials.unwrap().password), SECRET);
 }
 
 #[test]

@@ -3,19 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat4all_cassandra::CassandraStatus;
 use chat4all_embedded::{log, status};
+use chat4all_kafka::KafkaLog;
 use chat4all_proto::Topic;
-use chat4all_storage::log::{TopicKind, TopicSpec};
+use chat4all_runtime::Shutdown;
+use chat4all_storage::log::{Error as LogError, TopicKind, TopicSpec};
 use chat4all_storage::{Log, Status};
 
+use tracing::warn;
+
 use super::Error;
-use crate::config::{Config, Engine};
+use crate::config::{Config, LogEngine, StatusEngine};
 
 /// How much longer an idempotency key is kept than any window and row knows its message.
 const ONCE_MARGIN: Duration = Duration::from_secs(3_600);
 
+/// Before a log that was away is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 pub async fn open_log(config: &Config) -> Result<Arc<dyn Log>, Error> {
-    let Engine::Embedded(folder) = config.log.clone();
+    let folder = match &config.log {
+        LogEngine::Embedded(folder) => folder.clone(),
+        LogEngine::Kafka(kafka) => return open_kafka(kafka.options(), config),
+    };
     let options = log::Options {
         session_timeout: config.session_timeout,
         // As long as a message is remembered anywhere, its id must not be taken for another one.
@@ -27,13 +38,49 @@ pub async fn open_log(config: &Config) -> Result<Arc<dyn Log>, Error> {
 }
 
 pub async fn open_status(config: &Config) -> Result<Arc<dyn Status>, Error> {
-    let Engine::Embedded(folder) = config.status.clone();
+    let folder = match &config.status {
+        StatusEngine::Embedded(folder) => folder.clone(),
+        StatusEngine::Cassandra(cassandra) => return connect_cassandra(cassandra.options(), config),
+    };
     let open = tokio::task::spawn_blocking(move || status::EmbeddedStatus::open(&folder, status::Options::default()));
     Ok(open.await.expect("opening does not panic").map_err(|error| Error::Engine(error.to_string()))?)
 }
 
-/// Makes what topics are missing.
-pub async fn make_topics(config: &Config, log: &dyn Log) -> Result<(), Error> {
+fn open_kafka(options: chat4all_kafka::Options, config: &Config) -> Result<Arc<dyn Log>, Error> {
+    let session_timeout = config.session_timeout;
+    let options = chat4all_kafka::Options { session_timeout, heartbeat_interval: session_timeout / 3, ..options };
+    Ok(KafkaLog::open(options).map_err(|error| Error::Engine(error.to_string()))?)
+}
+
+/// Rows expire by themselves: none is asked to be deleted before its time.
+fn connect_cassandra(options: chat4all_cassandra::Options, config: &Config) -> Result<Arc<dyn Status>, Error> {
+    let options = chat4all_cassandra::Options { ttl: Some(config.retention), ..options };
+    Ok(CassandraStatus::connect(options).map_err(|error| Error::Engine(error.to_string()))?)
+}
+
+/// Makes what topics are missing. While the log is away it tries again, until shutdown.
+pub async fn make_topics(config: &Config, log: &dyn Log, shutdown: &Shutdown) -> Result<(), Error> {
+    let topics = topics(config);
+    let mut told: Option<String> = None;
+    loop {
+        match log.ensure_topics(&topics).await {
+            Err(LogError::Unavailable(reason)) => {
+                if told.as_ref() != Some(&reason) {
+                    warn!(reason, "the log cannot be used yet, trying again until it can");
+                    told = Some(reason);
+                }
+            }
+            Err(error) => return Err(Error::Engine(error.to_string())),
+            Ok(()) => return Ok(()),
+        }
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+fn topics(config: &Config) -> Vec<TopicSpec> {
     let stream = |topic| TopicSpec {
         topic,
         partitions: config.partitions,
@@ -47,5 +94,5 @@ pub async fn make_topics(config: &Config, log: &dyn Log) -> Result<(), Error> {
         TopicSpec { topic: Topic::Control, partitions: 1, kind: TopicKind::Latest },
     ];
     topics.extend(config.channels.keys().map(|channel| stream(Topic::Outbound(channel.clone()))));
-    log.ensure_topics(&topics).await.map_err(|error| Error::Engine(error.to_string()))
+    topics
 }

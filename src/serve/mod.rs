@@ -85,7 +85,7 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     shutdown.listen().map_err(|error| Error::Failed(format!("cannot take over signals: {error}")))?;
     let log = engines::open_log(&config).await?;
     let status = engines::open_status(&config).await?;
-    engines::make_topics(&config, &*log).await?;
+    engines::make_topics(&config, &*log, &shutdown).await?;
 
     let process = Process { config, roles, channels: Vec::new(), log, status, shutdown, listens: Vec::new() };
     process.run(with_simulator).await

@@ -64,7 +64,8 @@ fn a_wrong_configuration_is_refused_by_the_key() {
     check(&config("", "retry = { attempts = 0 }"), 2, &["channels.hook.retry.attempts"]);
     check(&config("", "colour = \"red\""), 2, &["channels.hook", "colour"]);
     check(&config("", "").replace("kind = \"webhook\"", "kind = \"pigeon\""), 2, &["pigeon", "webhook"]);
-    check(&config("log = \"kafka://127.0.0.1:9092\"", ""), 2, &["kafka"]);
+    check(&config("log = \"kafka://user:pw-canary@h\"", ""), 2, &["`log`", "password_file"]);
+    check(&config("status = \"cassandra://127.0.0.1\"", ""), 2, &["`status`", "keyspace"]);
     let outside = config("", "").replace("[api]\nlisten = \"127.0.0.1:0\"", "[api]\nlisten = \"0.0.0.0:0\"");
     check(&outside, 2, &["api_key"]);
     let missing = config("", "").replace("[router]", "api_key = { file = \"nowhere.key\" }\n[router]");

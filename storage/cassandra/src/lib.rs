@@ -14,9 +14,10 @@ mod purge;
 mod query;
 mod schema;
 mod store;
+mod tls;
 
 pub use connection::migrate;
-pub use options::{Consistency, Credentials, Options, Replication};
+pub use options::{Consistency, Credentials, Options, Replication, Tls};
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! How to reach a cluster and what to ask of it. Made by the binary from its configuration.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chat4all_storage::status::Error;
@@ -16,8 +17,11 @@ pub struct Options {
     pub nodes: Vec<String>,
     /// Made if it is missing. 1 to 48 letters, digits and `_`, a letter first; letters are lower case.
     pub keyspace: String,
-    /// Of the keyspace when it is made; an existing one stays as it is.
-    pub replication: Replication,
+    /// Of the keyspace when it is made; an existing one stays as it is. `None`: 3 copies, or as many as there are nodes if
+    /// those are fewer. Default: `None`.
+    pub replication: Option<Replication>,
+    /// Default: no TLS.
+    pub tls: Option<Tls>,
     pub credentials: Option<Credentials>,
     pub consistency: Consistency,
     /// How long a row is kept after it was written; the same for every process. `None`: until `purge`. Default: 30 days.
@@ -26,6 +30,13 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Most statements that one call has under way. At least 1. Default: 64.
     pub in_flight_max: usize,
+}
+
+/// TLS to the nodes. Certificates are always verified.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// PEM file of the authorities to trust. Default: the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Copies of each row.
@@ -54,12 +65,13 @@ pub struct Credentials {
 }
 
 impl Options {
-    /// The defaults: one copy of each row, no credentials.
+    /// The defaults: no credentials, no TLS.
     pub fn new(nodes: Vec<String>, keyspace: &str) -> Self {
         Self {
             nodes,
             keyspace: keyspace.to_owned(),
-            replication: Replication::Simple(1),
+            replication: None,
+            tls: None,
             credentials: None,
             consistency: Consistency::LocalQuorum,
             ttl: Some(Duration::from_secs(30 * 24 * 3_600)),
@@ -69,7 +81,7 @@ impl Options {
     }
 
     /// `Refused` with what to change. The keyspace is written into statements as it is: here it is checked.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    pub fn validate(&self) -> Result<(), Error> {
         let refuse = |text: String| Err(Error::Refused(text));
         if self.nodes.is_empty() {
             return refuse("no node of Cassandra is named".into());
@@ -84,7 +96,7 @@ impl Options {
         if let Some(ttl) = self.ttl.filter(|ttl| !(1..=TTL_S_MAX).contains(&ttl.as_secs())) {
             return refuse(format!("a TTL of `{}` s is not between 1 s and 20 years", ttl.as_secs()));
         }
-        if matches!(&self.replication, Replication::DataCentres(centres) if centres.is_empty()) {
+        if matches!(&self.replication, Some(Replication::DataCentres(centres)) if centres.is_empty()) {
             return refuse("no data centre is named for the replication".into());
         }
         Ok(())
@@ -142,7 +154,7 @@ mod tests {
         check(|options| options.ttl = None, true);
         check(|options| options.ttl = Some(Duration::ZERO), false);
         check(|options| options.ttl = Some(Duration::MAX), false);
-        check(|options| options.replication = Replication::DataCentres(BTreeMap::new()), false);
+        check(|options| options.replication = Some(Replication::DataCentres(BTreeMap::new())), false);
     }
 
     #[test]

@@ -18,10 +18,13 @@ use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
 
 use crate::failure;
-use crate::options::Options;
+use crate::options::{Options, Replication};
 
 /// Raised with every change that a former version would not understand.
 const VERSION: i32 = 1;
+
+/// Of each row, where nothing else is asked for and there are as many nodes.
+const COPIES: usize = 3;
 
 /// For one change of the schema, which all nodes must agree to.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
@@ -69,7 +72,7 @@ pub(crate) async fn migrate(session: &Session, options: &Options) -> Result<(), 
 
 async fn create(session: &Session, options: &Options) -> Result<(), Error> {
     if !exists(session, KEYSPACE, options).await? {
-        let replication = options.replication.to_cql();
+        let replication = replication(session, options).to_cql();
         let create = format!("CREATE KEYSPACE IF NOT EXISTS {{ks}} WITH replication = {replication}");
         run(session, options, &create).await?;
     }
@@ -78,6 +81,17 @@ async fn create(session: &Session, options: &Options) -> Result<(), Error> {
     }
     // Last, so that a start that was cut off is gone through again.
     run(session, options, &format!("INSERT INTO {{ks}}.schema_version (id, version) VALUES (0, {VERSION})")).await
+}
+
+fn replication(session: &Session, options: &Options) -> Replication {
+    let nodes = session.get_cluster_state().get_nodes_info().len();
+    let copies = u32::try_from(nodes.clamp(1, COPIES)).expect("they are few");
+    options.replication.clone().unwrap_or_else(|| {
+        if copies == 1 {
+            tracing::warn!("there is one node: statuses have one copy, and are away while that node is");
+        }
+        Replication::Simple(copies)
+    })
 }
 
 fn other_version(options: &Options, version: i32) -> Error {

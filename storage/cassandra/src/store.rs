@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chat4all_storage::status::Error;
@@ -25,6 +25,7 @@ use crate::insert::{self, Directory, Insert};
 use crate::listing::Name;
 use crate::options::Options;
 use crate::schema::{self, Statements};
+use crate::tls;
 
 /// How long a directory's row is taken for written. It is kept longer than what it leads to by twice that.
 const DIRECTORY_FRESH: Duration = Duration::from_secs(3_600);
@@ -246,6 +247,9 @@ async fn connect(options: &Options) -> Result<Session, Error> {
         .fetch_schema_metadata(false);
     if let Some(credentials) = &options.credentials {
         builder = builder.user(&credentials.user, credentials.password.expose_secret());
+    }
+    if let Some(tls) = &options.tls {
+        builder = builder.tls_context(Some(Arc::new(tls::client(tls)?)));
     }
     builder.build().await.map_err(|error| failure::of_connecting(&error))
 }

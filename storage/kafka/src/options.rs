@@ -20,8 +20,8 @@ pub struct Options {
     /// Before the names of all groups. Default: empty.
     pub group_prefix: String,
     /// Copies of each partition of the topics that are made; an existing topic stays as it is. From 3 on, writes need two
-    /// of them. Default: 3.
-    pub replication: u16,
+    /// of them. `None`: 3, or 1 where there is one broker only. Default: `None`.
+    pub replication: Option<u16>,
     /// A member that the coordinator did not hear of for so long has lost its partitions. Default: 10 s.
     pub session_timeout: Duration,
     /// Default: 3 s. A third of the session or less.
@@ -73,7 +73,7 @@ impl Options {
             sasl: None,
             topic_prefix: String::new(),
             group_prefix: String::new(),
-            replication: 3,
+            replication: None,
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(3),
             release_timeout: Duration::from_secs(20),

@@ -18,6 +18,8 @@ use crate::cluster;
 use crate::options::millis;
 use crate::shared::{ASK_MAX, Shared};
 
+/// Copies of each partition where nothing else is asked for.
+const REPLICATION: u16 = 3;
 /// Longest wait for a new topic's partitions to have leaders.
 const READY_MAX: Duration = Duration::from_secs(15);
 const READY_INTERVAL: Duration = Duration::from_millis(50);
@@ -155,8 +157,11 @@ pub(crate) async fn ensure(shared: &Arc<Shared>, specs: &[TopicSpec]) -> Result<
     for (topic, config) in outdated {
         admin.update_retention(topic, &config).await?;
     }
-    for topic in &missing {
-        admin.create(topic, shared.options.replication).await?;
+    if !missing.is_empty() {
+        let replication = shared.blocking(|shared| replication(shared)).await?;
+        for topic in &missing {
+            admin.create(topic, replication).await?;
+        }
     }
     let names = missing.into_iter().map(|topic| (topic.name.clone(), topic.partitions)).collect();
     shared.blocking(move |shared| await_leaders(shared, names)).await?;
@@ -165,6 +170,24 @@ pub(crate) async fn ensure(shared: &Arc<Shared>, specs: &[TopicSpec]) -> Result<
         shared.topics.insert(&spec.topic, Arc::new(TopicInfo { name, partitions: spec.partitions }));
     }
     Ok(())
+}
+
+/// Copies of each partition of new topics. Blocks.
+fn replication(shared: &Shared) -> Result<u16, Error> {
+    if let Some(copies) = shared.options.replication {
+        return Ok(copies);
+    }
+    let metadata = shared.asker().fetch_metadata(None, ASK_MAX).map_err(|error| shared.explain(&error))?;
+    match metadata.brokers().len() {
+        0 | 1 => {
+            tracing::warn!("there is one broker: what is on the log has one copy, and is away while that broker is");
+            Ok(1)
+        }
+        2 => Err(Error::Refused(
+            "two brokers answer, three copies are usual: say `replication=2`, or `3` once there are more".into(),
+        )),
+        _ => Ok(REPLICATION),
+    }
 }
 
 fn value(config: &ConfigResource, name: &str) -> String {

@@ -28,7 +28,7 @@ pub fn options() -> Option<Options> {
 pub fn options_of(prefix: &str) -> Options {
     let brokers = std::env::var("CHAT4ALL_TEST_KAFKA").expect("a broker to test with");
     let (topic_prefix, group_prefix) = (prefix.to_owned(), prefix.to_owned());
-    Options { topic_prefix, group_prefix, replication: 1, ..Options::new(brokers) }
+    Options { topic_prefix, group_prefix, replication: Some(1), ..Options::new(brokers) }
 }
 
 /// The topics `messages` and `status-updates`.
