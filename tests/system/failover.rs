@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::checker::{self, Accepted, Evidence, Taken, Verdict};
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
+use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::simulated::{self, WhatsApp};
@@ -180,34 +181,17 @@ async fn fail_over(shape: &Shape, provider: Provider, random: &mut Random) -> Ou
     assert_eq!(accepted.len(), shape.messages, "every client got its 202 in the end");
     assert_eq!(checker::doubled(&accepted), 0);
     let all_accepted = Instant::now();
-    for (index, one) in accepted.iter().enumerate() {
-        // Every one reaches its end; that they show it is asked of some.
-        if index % (accepted.len() / 200) == 0 {
-            reaches(&api, &one.message_id, provider.end()).await;
-        }
-    }
-    until_async("all deliveries", Duration::from_secs(60), || async {
-        let waiting = api.get("/v1/channels").await.ok()?.json();
-        let waiting = waiting["channels"].as_array()?.iter().map(|channel| channel["waiting"].as_u64());
-        (waiting.sum::<Option<u64>>()? == 0).then_some(())
-    })
-    .await;
+    all_end(&api, &accepted, provider.end()).await;
     provider.settled().await;
     println!("{}: {:.0}/s accepted, all ended {:?} after the last 202", shape.test, rate, all_accepted.elapsed());
-    for unfinished in ["queued", "retrying", "sent"] {
-        until_async(&format!("no message that is `{unfinished}`"), Duration::from_secs(30), || async {
-            let found = api.get(&format!("/v1/messages?status={unfinished}")).await.ok()?.json();
-            found["messages"].as_array()?.is_empty().then_some(())
-        })
-        .await;
-    }
     cluster.terminate_all().await;
 
+    let engines = Engines::Embedded;
     let evidence = Evidence {
         taken: provider.taken(&accepted).await,
         accepted,
         takeovers: ledger::takeovers(&cluster.logs(), provider.outbound()),
-        positions: ledger::positions(&cluster.data(), provider.outbound()),
+        positions: engines.positions(&cluster, provider.outbound()),
     };
     let verdict = checker::judge(&evidence);
     println!(
@@ -220,8 +204,28 @@ async fn fail_over(shape: &Shape, provider: Provider, random: &mut Random) -> Ou
         verdict.reordered.len()
     );
     verdict.must_be_clean();
-    ledger::must_be_written_once(&cluster.data(), provider.outbound());
+    engines.written_again(&cluster, provider.outbound());
     Outcome { verdict, kills }
+}
+
+/// Waits until every message has ended. That they show the status `end` is asked of some, that none shows another of all.
+pub async fn all_end(api: &Api, accepted: &[Accepted], end: &str) {
+    for one in accepted.iter().step_by(accepted.len().div_ceil(200)) {
+        reaches(api, &one.message_id, end).await;
+    }
+    until_async("all deliveries", Duration::from_secs(60), || async {
+        let waiting = api.get("/v1/channels").await.ok()?.json();
+        let waiting = waiting["channels"].as_array()?.iter().map(|channel| channel["waiting"].as_u64());
+        (waiting.sum::<Option<u64>>()? == 0).then_some(())
+    })
+    .await;
+    for unfinished in ["queued", "retrying", "sent"].into_iter().filter(|status| *status != end) {
+        until_async(&format!("no message that is `{unfinished}`"), Duration::from_secs(60), || async {
+            let found = api.get(&format!("/v1/messages?status={unfinished}")).await.ok()?.json();
+            found["messages"].as_array()?.is_empty().then_some(())
+        })
+        .await;
+    }
 }
 
 async fn reaches(api: &Api, id: &str, status: &str) {

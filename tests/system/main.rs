@@ -13,6 +13,7 @@ mod checker;
 mod commands;
 mod cost;
 mod failover;
+mod failover_story;
 mod full_disk;
 mod harness;
 mod hostile_client;

@@ -151,10 +151,14 @@ fn describe(shared: &Shared, notes: &BTreeMap<String, Value>) -> Result<ClusterV
             leases.entry((group, topic)).or_default().insert(partition, value);
         }
     }
+    let topics = topics(shared, &leases);
+    let infos: Vec<&TopicInfo> = topics.values().collect();
+    let bounds: BTreeMap<&str, Bounds> = topics.keys().copied().zip(read::all_bounds(shared, &infos)?).collect();
     let processes = processes(notes);
     let mut groups: Vec<GroupView> = Vec::new();
     for ((group, topic), leases) in leases {
-        let partitions = partitions(shared, group, topic, &leases, &processes)?;
+        let committed = read::committed(shared, group, &topics[topic])?;
+        let partitions = partitions(topic, &leases, &committed, &bounds[topic], &processes);
         match groups.last_mut().filter(|last| last.group == group) {
             Some(last) => last.partitions.extend(partitions),
             None => groups.push(GroupView { group: group.to_owned(), partitions }),
@@ -166,16 +170,27 @@ fn describe(shared: &Shared, notes: &BTreeMap<String, Value>) -> Result<ClusterV
 /// The notes of one group on one topic, by partition.
 type Leases<'a> = BTreeMap<u32, &'a Value>;
 
+/// Start and end of each partition.
+type Bounds = Vec<(u64, u64)>;
+
+/// The topics that anybody ever worked on, as far as partitions of them are known.
+fn topics<'a>(shared: &Shared, leases: &BTreeMap<(&str, &'a str), Leases<'_>>) -> BTreeMap<&'a str, TopicInfo> {
+    let mut topics: BTreeMap<&str, TopicInfo> = BTreeMap::new();
+    for (&(_, topic), leases) in leases {
+        let name = || format!("{}{topic}", shared.options.topic_prefix).into();
+        let info = topics.entry(topic).or_insert_with(|| TopicInfo { name: name(), partitions: 0 });
+        info.partitions = info.partitions.max(leases.keys().next_back().map_or(0, |last| last + 1));
+    }
+    topics
+}
+
 fn partitions(
-    shared: &Shared,
-    group: &str,
     topic: &str,
     leases: &Leases<'_>,
+    committed: &[Option<u64>],
+    bounds: &[(u64, u64)],
     processes: &[ProcessView],
-) -> Result<Vec<PartitionView>, Error> {
-    let count = leases.keys().next_back().map_or(0, |last| last + 1);
-    let info = TopicInfo { name: format!("{}{topic}", shared.options.topic_prefix).into(), partitions: count };
-    let (committed, bounds) = (read::committed(shared, group, &info)?, read::all_bounds(shared, &info)?);
+) -> Vec<PartitionView> {
     let view = |(&partition, value): (&u32, &&Value)| {
         let (start, end) = bounds[partition as usize];
         let committed = committed[partition as usize].unwrap_or(start).max(start);
@@ -189,7 +204,7 @@ fn partitions(
             lag: end.saturating_sub(committed),
         }
     };
-    Ok(leases.iter().map(view).collect())
+    leases.iter().map(view).collect()
 }
 
 /// Who holds a partition, if it lives.

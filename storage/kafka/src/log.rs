@@ -59,8 +59,8 @@ impl Log for KafkaLog {
 
     async fn ends(&self, topic: &Topic) -> Result<Vec<u64>, Error> {
         let topic = topics::existing(&self.shared, topic).await?;
-        let bounds = self.shared.blocking(move |shared| read::all_bounds(shared, &topic)).await?;
-        Ok(bounds.into_iter().map(|(_, end)| end).collect())
+        let bounds = self.shared.blocking(move |shared| read::all_bounds(shared, &[&topic])).await?;
+        Ok(bounds.concat().into_iter().map(|(_, end)| end).collect())
     }
 
     async fn committed(&self, group: &str, topic: &Topic) -> Result<Vec<u64>, Error> {
@@ -68,7 +68,8 @@ impl Log for KafkaLog {
         self.shared
             .blocking(move |shared| {
                 let committed = read::committed(shared, &group, &topic)?;
-                let starts = read::all_bounds(shared, &topic)?.into_iter().map(|(start, _)| start);
+                let bounds = read::all_bounds(shared, &[&topic])?.concat();
+                let starts = bounds.into_iter().map(|(start, _)| start);
                 Ok(committed.into_iter().zip(starts).map(|(at, start)| at.unwrap_or(start).max(start)).collect())
             })
             .await

@@ -31,8 +31,38 @@ pub(crate) fn bounds(shared: &Shared, topic: &str, partition: u32) -> Result<(u6
     Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
 }
 
-pub(crate) fn all_bounds(shared: &Shared, topic: &TopicInfo) -> Result<Vec<(u64, u64)>, Error> {
-    (0..topic.partitions).map(|partition| bounds(shared, &topic.name, partition)).collect()
+/// Start and end of every partition of each topic: two questions to each broker, however many topics there are.
+pub(crate) fn all_bounds(shared: &Shared, topics: &[&TopicInfo]) -> Result<Vec<Vec<(u64, u64)>>, Error> {
+    let [starts, ends] = [Offset::Beginning, Offset::End].map(|which| find_offsets(shared, topics, which));
+    let (starts, ends) = (starts?, ends?);
+    let bounds = |topic: &TopicInfo| {
+        let bound = |found: &TopicPartitionList, partition| offset_in(found, &topic.name, partition);
+        (0..topic.partitions).map(|partition| Ok((bound(&starts, partition)?, bound(&ends, partition)?))).collect()
+    };
+    topics.iter().copied().map(bounds).collect()
+}
+
+/// Where each partition begins or ends. librdkafka's question by time takes the two marks for a time.
+fn find_offsets(shared: &Shared, topics: &[&TopicInfo], which: Offset) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        for partition in 0..topic.partitions {
+            let added = list.add_partition_offset(&topic.name, number(partition), which);
+            added.map_err(|error| failure(&error))?;
+        }
+    }
+    shared.asker().offsets_for_times(list, ASK_MAX).map_err(|error| failure(&error))
+}
+
+fn offset_in(found: &TopicPartitionList, topic: &str, partition: u32) -> Result<u64, Error> {
+    let element = found.find_partition(topic, number(partition));
+    let element = element.ok_or_else(|| Error::Unavailable(format!("no answer about `{topic}` {partition}")))?;
+    element.error().map_err(|error| failure(&error))?;
+    match element.offset() {
+        Offset::Offset(offset) => Ok(u64::try_from(offset).unwrap_or(0)),
+        // An empty partition has no first record.
+        _ => Ok(0),
+    }
 }
 
 /// What `group` has committed for each partition, `None` where it never did.

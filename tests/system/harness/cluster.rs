@@ -23,7 +23,8 @@ pub const ROLES: [&str; 4] = ["api", "router", "connectors", "recorder"];
 pub const SIGNING_SECRET: &str = "whsec_c2VjcmV0IG9mIHRoZSB3aG9sZS1zeXN0ZW0gdGVzdHMh";
 /// For a channel whose receiver wobbles: many short retries, so that nothing ends in the dead letters.
 pub const PATIENT: &str = "retry = { attempts = 50, backoff = [\"100ms\", \"200ms\"] }";
-const START_MAX: Duration = Duration::from_secs(15);
+/// Real servers on a busy machine take their time to make topics and tables.
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// Processes, their folder and their logs. Kills what still runs when dropped.
 pub struct Cluster {

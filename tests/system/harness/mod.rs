@@ -1,8 +1,9 @@
 //! What every whole-system test stands on. It knows Chat4All from outside only: its command line, its HTTP, its log lines,
-//! and the file of its log once all processes have ended.
+//! and what is on its log once all processes have ended.
 
 pub mod client;
 pub mod cluster;
+pub mod engines;
 pub mod ledger;
 pub mod load;
 pub mod receiver;
