@@ -31,19 +31,20 @@ pub struct Settings {
     pub commit_interval: Duration,
 }
 
-/// Starts this process's recorders on the current arbiter.
+/// Starts this process's recorders on the current arbiter, with a membership for each topic: Kafka shares out the
+/// partitions of a membership's topics as one heap, so that one process could get all the busy ones.
 pub fn start(
     settings: &Settings,
     log: &Arc<dyn Log>,
     status: &Arc<dyn Status>,
     shutdown: &Shutdown,
-) -> Handle<Consumer<PartitionRecorder>> {
-    let topics = vec![Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
-    start_on(topics, settings, log, status, shutdown)
+) -> Vec<Handle<Consumer<PartitionRecorder>>> {
+    let topics = [Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
+    topics.into_iter().map(|topic| start_on(topic, settings, log, status, shutdown)).collect()
 }
 
 fn start_on(
-    topics: Vec<Topic>,
+    topic: Topic,
     settings: &Settings,
     log: &Arc<dyn Log>,
     status: &Arc<dyn Status>,
@@ -55,6 +56,6 @@ fn start_on(
         let recorder = partition_recorder::Recorder::new(Arc::clone(&for_joins), Arc::clone(&status), topic);
         InOrder::new(recorder, partition, commit_interval).start()
     });
-    let consumer = worker::Settings { group: GROUP.to_owned(), topics, limits: settings.limits };
+    let consumer = worker::Settings { group: GROUP.to_owned(), topics: vec![topic], limits: settings.limits };
     worker::start(log, consumer, factory, shutdown)
 }

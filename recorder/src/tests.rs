@@ -60,7 +60,8 @@ impl World {
             commit_interval: Duration::from_millis(5),
         };
         let (log, status) = (Arc::clone(&self.log) as Arc<dyn Log>, Arc::clone(&self.status) as Arc<dyn Status>);
-        self.recorders.push(start_on(topics.to_vec(), &settings, &log, &status, &Shutdown::new()));
+        let shutdown = Shutdown::new();
+        self.recorders.extend(topics.iter().map(|topic| start_on(topic.clone(), &settings, &log, &status, &shutdown)));
     }
 
     fn event(&self, status: DeliveryStatus) -> Said {

@@ -226,8 +226,8 @@ impl Process {
         }
         if self.roles.contains(&Role::Recorder) {
             let settings = chat4all_recorder::Settings { limits, commit_interval };
-            let consumer = chat4all_recorder::start(&settings, &self.log, &self.status, &self.shutdown);
-            stops.push(drained::<PartitionRecorder>(consumer));
+            let consumers = chat4all_recorder::start(&settings, &self.log, &self.status, &self.shutdown);
+            stops.extend(consumers.into_iter().map(drained::<PartitionRecorder>));
             let purge = purge(Arc::clone(&self.status), self.config.retention, self.shutdown.clone());
             stops.push(join(actix::spawn(purge)));
         }

@@ -21,6 +21,7 @@ mod idle;
 mod licences;
 mod never_404;
 mod oracles;
+mod outages;
 mod panics;
 mod process_killed;
 mod provider_faults;

@@ -5,25 +5,38 @@ use std::time::Duration;
 use crate::checker::{self, Evidence};
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
+use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{Random, ledger, long, quantile, run, turn, until};
 
 #[test]
 fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
+    rolling(Engines::Embedded, "rolling");
+}
+
+#[test]
+fn a_rolling_restart_on_kafka_loses_nothing_and_repeats_nothing() {
+    let name = "rolling on Kafka";
+    if let Some(engines) = Engines::distributed(name) {
+        rolling(engines, name);
+    }
+}
+
+fn rolling(engines: Engines, name: &'static str) {
     let _turn = turn::alone();
     run(async {
         let rounds = if long() { 13 } else { 2 };
         let receiver = Receiver::start().await;
-        receiver.wobbles(Random::from_env("rolling"));
-        let mut cluster = Cluster::with(&config("", PATIENT));
+        receiver.wobbles(Random::from_env(name));
+        let mut cluster = Cluster::with(&config(&engines.config(), PATIENT));
         let mut ids = Vec::new();
         for role in ["api", "router", "router", "connectors", "connectors", "recorder", "recorder"] {
             ids.push(cluster.start(&[role]).await);
         }
         let api = Api::new(cluster.url(ids[0], "api"));
         let plan = Plan {
-            name: "rolling",
+            name,
             conversations: 100,
             messages: rounds * 3_000,
             per_second: 300.0,
@@ -53,11 +66,11 @@ fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
             accepted,
             taken: checker::taken(&receiver.requests()),
             takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: ledger::positions(&cluster.data(), ledger::HOOK),
+            positions: engines.positions(&cluster, ledger::HOOK),
         };
         let verdict = checker::judge(&evidence);
         println!(
-            "rolling: {} restarts at {rate:.0}/s, drain p50 {:?}, worst {:?}, {} duplicates",
+            "{name}: {} restarts at {rate:.0}/s, drain p50 {:?}, worst {:?}, {} duplicates",
             drains.len(),
             quantile(&mut drains, 0.5),
             quantile(&mut drains, 1.0),

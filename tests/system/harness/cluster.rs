@@ -183,6 +183,14 @@ impl Cluster {
         self.processes[id].running.as_ref().expect("it runs").child.id()
     }
 
+    /// Memory that a process has in use.
+    pub fn resident_bytes(&self, id: usize) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid(id))).expect("our child");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+        kib << 10
+    }
+
     pub fn runs(&mut self, id: usize) -> bool {
         let Some(running) = &mut self.processes[id].running else { return false };
         running.child.try_wait().expect("our child").is_none()

@@ -137,25 +137,40 @@ impl Servers {
         run(&self.folder, &["kill", server]);
     }
 
-    /// Returns when it answers.
+    /// Returns when it serves this test's data again: a broker answers before its partitions have leaders.
     pub fn start(&self, server: &str) {
         run(&self.folder, &["start", server]);
+        let begin = Instant::now();
+        while server == KAFKA && !self.has_leaders("messages") {
+            assert!(begin.elapsed() < Duration::from_secs(120), "the partitions have no leaders");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn start_all(&self) {
         run(&self.folder, &["up"]);
     }
 
+    fn has_leaders(&self, topic: &str) -> bool {
+        let topic = format!("{}.{topic}", self.name);
+        let metadata = self.consumer().fetch_metadata(Some(&topic), Duration::from_secs(5));
+        metadata.is_ok_and(|metadata| {
+            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            partitions.clone().count() > 0 && partitions.clone().all(|partition| partition.leader() >= 0)
+        })
+    }
+
+    fn consumer(&self) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka).set("group.id", "chat4all-tests");
+        config.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.create().expect("a consumer")
+    }
+
     /// All records of a topic, each partition's in its order.
     fn records(&self, topic: &str) -> Vec<Found> {
         let topic = format!("{}.{topic}", self.name);
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.kafka)
-            .set("group.id", "chat4all-tests")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .create()
-            .expect("a consumer");
+        let consumer = self.consumer();
         let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(20)).expect("the topic's partitions");
         let mut open: HashSet<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
         let mut list = TopicPartitionList::new();
