@@ -59,7 +59,7 @@ pub struct Options {
     pub status_timeout: Duration,
     /// What tells repeats of a key or `message_id`. Default: the log.
     pub repeats: Repeats,
-    /// Longest wait for one answer of the status store while a keyed message is accepted. Default: 500 ms.
+    /// Longest wait for the status store while a keyed message is accepted, and 2 ms more for each. Default: 500 ms.
     pub claim_timeout: Duration,
     /// Time for a whole body. Default: 10 s.
     pub body_timeout: Duration,

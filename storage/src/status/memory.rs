@@ -21,6 +21,7 @@ pub struct MemoryStatus {
     claims: Mutex<BTreeMap<MessageKey, KeptClaim>>,
     available: AtomicBool,
     answers_claims: AtomicBool,
+    marks_claims: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -38,6 +39,7 @@ impl MemoryStatus {
             claims: Mutex::default(),
             available: AtomicBool::new(true),
             answers_claims: AtomicBool::new(true),
+            marks_claims: AtomicBool::new(true),
             closed: AtomicBool::new(false),
         })
     }
@@ -50,6 +52,11 @@ impl MemoryStatus {
     /// While false no claim is answered, as if the store hung.
     pub fn set_answers_claims(&self, answers: bool) {
         self.answers_claims.store(answers, Ordering::SeqCst);
+    }
+
+    /// While false no claim can be marked as appended.
+    pub fn set_marks_claims(&self, marks: bool) {
+        self.marks_claims.store(marks, Ordering::SeqCst);
     }
 
     /// Claims that are not marked as appended.
@@ -211,6 +218,9 @@ impl Status for MemoryStatus {
 
     async fn mark_appended(&self, claims: &[Claim]) -> Result<(), Error> {
         self.check_open()?;
+        if !self.marks_claims.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("it was made to mark no claims".into()));
+        }
         let mut kept = self.locked_claims();
         for claim in claims {
             if let Some(KeptClaim { row, .. }) = kept.get_mut(&key_of(claim)) {
