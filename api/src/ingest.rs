@@ -77,12 +77,13 @@ impl Api {
         body::media_type(request, &[MediaType::Json])?;
         let key = idempotency_key(request)?;
         let body = body::read(request, payload, MESSAGE_BYTES_MAX, self.options.body_timeout).await?;
-        let sender = Sender { tenant: &self.tenant, key, now: clock::now() };
+        let now = clock::now();
+        let sender = Sender { tenant: &self.tenant, key, now };
         let draft = Draft::of(parse::json(&body)?, &sender, &self.directory)?;
         let record = draft.record(traceparent(request));
         let pending = Pending::of(draft);
         let message_id = pending.message_id;
-        let appended = self.hand_over(&Topic::Messages, vec![record]).await.map_err(|unwritten| match unwritten {
+        let appended = self.append_once(vec![record], now).await.map_err(|unwritten| match unwritten {
             Unwritten::Never(error) => error,
             Unwritten::Perhaps(cause) => outcome_unknown(message_id, cause),
         })?;
@@ -105,9 +106,9 @@ impl Api {
         let _room = body::reserve(request, BATCH_BYTES_MAX, &self.batch_slots)?;
         let body = body::read(request, payload, BATCH_BYTES_MAX, self.options.body_timeout).await?;
         let messages = split(&body, media_type)?;
-        let (checked, records) = self.check_all(&messages, traceparent(request)).await;
-        let appended =
-            if records.is_empty() { Ok(Vec::new()) } else { self.hand_over(&Topic::Messages, records).await };
+        let now = clock::now();
+        let (checked, records) = self.check_all(&messages, traceparent(request), now).await;
+        let appended = if records.is_empty() { Ok(Vec::new()) } else { self.append_once(records, now).await };
         if let Err(Unwritten::Perhaps(cause)) = &appended {
             warn!(request_id, cause, "the outcome of a batch is unknown");
         }
@@ -121,8 +122,9 @@ impl Api {
         &self,
         messages: &[&[u8]],
         traceparent: Option<Arc<str>>,
+        now: Timestamp,
     ) -> (Vec<Result<Pending, Error>>, Vec<NewRecord>) {
-        let sender = Sender { tenant: &self.tenant, key: None, now: clock::now() };
+        let sender = Sender { tenant: &self.tenant, key: None, now };
         let mut checked = Vec::with_capacity(messages.len());
         let mut records = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
@@ -147,10 +149,8 @@ impl Api {
     /// One append, counted as of `topic`. Answers within the append time-out; what was handed over by then stays handed over, also when the
     /// client has hung up and this future is dropped.
     pub(crate) async fn hand_over(&self, topic: &Topic, records: Vec<NewRecord>) -> Result<Vec<Appended>, Unwritten> {
+        self.check_log_answers()?;
         let timeout = self.options.append_timeout;
-        if let Some(age) = self.log.oldest_unacknowledged().filter(|age| *age > timeout) {
-            return Err(log_unavailable(format!("an append is unanswered for {age:?}")));
-        }
         let started = clock::instant();
         let result = tokio::time::timeout(timeout, self.log.append(records)).await;
         metrics::record_publish(topic, clock::instant().duration_since(started));
@@ -162,6 +162,14 @@ impl Api {
                 Err(log_unavailable(error.to_string()))
             }
             Ok(Err(error @ AppendError::Refused(_))) => Err(Unwritten::Never(Error::internal(error.to_string()))),
+        }
+    }
+
+    /// `Never` while the log is known to be away: nothing more is handed over then.
+    pub(crate) fn check_log_answers(&self) -> Result<(), Unwritten> {
+        match self.log.oldest_unacknowledged().filter(|age| *age > self.options.append_timeout) {
+            Some(age) => Err(log_unavailable(format!("an append is unanswered for {age:?}"))),
+            None => Ok(()),
         }
     }
 }

@@ -3,12 +3,13 @@
 //! `Channel::check` and `Channel::callbacks`.
 //!
 //! A request passes `server` (limits of connections), `call` (key, request id, metrics), then `ingest` (`body`,
-//! `parse`, `draft`, log) or `query` (`params`, status store, `catch_up`). Every error is made by `error`.
+//! `parse`, `draft`, `claims`, log) or `query` (`params`, status store, `catch_up`). Every error is made by `error`.
 
 mod body;
 mod call;
 mod callbacks;
 mod catch_up;
+mod claims;
 mod complaints;
 mod connections;
 mod dead_letters;
@@ -40,6 +41,7 @@ pub use crate::server::{Limits, Server};
 
 use crate::call::Door;
 use crate::catch_up::CatchUp;
+use crate::claims::Claims;
 use crate::draft::Directory;
 
 /// How the API behaves.
@@ -55,6 +57,10 @@ pub struct Options {
     pub catch_up_timeout: Duration,
     /// Longest wait for one answer of the status store. Default: 2 s.
     pub status_timeout: Duration,
+    /// What tells repeats of a key or `message_id`. Default: the log.
+    pub repeats: Repeats,
+    /// Longest wait for the status store while a keyed message is accepted, and 2 ms more for each. Default: 500 ms.
+    pub claim_timeout: Duration,
     /// Time for a whole body. Default: 10 s.
     pub body_timeout: Duration,
     /// Most bytes of batches under way at a time; one more is answered `503 overloaded`. Default: 128 MiB.
@@ -73,12 +79,23 @@ impl Options {
             append_timeout: Duration::from_secs(1),
             catch_up_timeout: Duration::from_secs(1),
             status_timeout: Duration::from_secs(2),
+            repeats: Repeats::ToldByLog,
+            claim_timeout: Duration::from_millis(500),
             body_timeout: Duration::from_secs(10),
             batch_bytes_in_flight_max: 128 << 20,
             router_group: router_group.into(),
             recorder_group: recorder_group.into(),
         }
     }
+}
+
+/// What tells that a keyed message was accepted before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// The log, which keeps `NewRecord::once`: exactly.
+    ToldByLog,
+    /// Claims in the status store, for a log that appends each time. While the store is away the router's window alone.
+    ToldByClaims,
 }
 
 /// What the API works with.
@@ -97,6 +114,8 @@ pub(crate) struct Api {
     directory: Directory,
     tenant: TenantId,
     catch_up: Arc<CatchUp>,
+    /// Only where the log cannot tell repeats.
+    claims: Option<Claims>,
     /// A permit for each KiB of the batches under way.
     batch_slots: Semaphore,
     /// The same for callbacks: strangers may send them, and must not take the batches' room.
@@ -131,6 +150,8 @@ impl Api {
         let (router, recorder) = (options.router_group.clone(), options.recorder_group.clone());
         Self {
             door: Arc::new(Door::new(options.api_key.as_ref())),
+            claims: (options.repeats == Repeats::ToldByClaims)
+                .then(|| Claims::new(Arc::clone(&parts.status), options.claim_timeout)),
             catch_up: Arc::new(CatchUp::new(Arc::clone(&parts.log), router, recorder)),
             log: parts.log,
             status: parts.status,

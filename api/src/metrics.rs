@@ -45,6 +45,14 @@ static REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     .expect("the name is registered once")
 });
 
+static UNCLAIMED: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!(
+        "chat4all_idempotency_unclaimed_total",
+        "Messages with a key or id of the client's that were handed over unclaimed, the status store being away or slow."
+    )
+    .expect("the name is registered once")
+});
+
 static MESSAGES_SECONDS: LazyLock<Histogram> =
     LazyLock::new(|| PUBLISH_SECONDS.with_label_values(&[Topic::Messages.to_string()]));
 
@@ -115,6 +123,10 @@ pub fn record_accepted() {
 
 pub fn record_rejected(code: Code) {
     REJECTED.with_label_values(&[code.row().code]).inc();
+}
+
+pub fn record_unclaimed(messages: usize) {
+    UNCLAIMED.inc_by(messages as u64);
 }
 
 pub fn record_publish(topic: &Topic, took: Duration) {

@@ -4,6 +4,8 @@
 mod fan_out;
 mod metrics;
 mod partition_router;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

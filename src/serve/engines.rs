@@ -9,15 +9,13 @@ use chat4all_kafka::KafkaLog;
 use chat4all_proto::Topic;
 use chat4all_runtime::Shutdown;
 use chat4all_storage::log::{Error as LogError, TopicKind, TopicSpec};
+use chat4all_storage::status::claims::OUTLIVES_MESSAGE_BY;
 use chat4all_storage::{Log, Status};
 
 use tracing::warn;
 
 use super::Error;
 use crate::config::{Config, LogEngine, StatusEngine};
-
-/// How much longer an idempotency key is kept than any window and row knows its message.
-const ONCE_MARGIN: Duration = Duration::from_secs(3_600);
 
 /// Before a log that was away is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -30,7 +28,7 @@ pub async fn open_log(config: &Config) -> Result<Arc<dyn Log>, Error> {
     let options = log::Options {
         session_timeout: config.session_timeout,
         // As long as a message is remembered anywhere, its id must not be taken for another one.
-        once_kept: config.retention + ONCE_MARGIN,
+        once_kept: config.retention + OUTLIVES_MESSAGE_BY,
         ..log::Options::default()
     };
     let open = tokio::task::spawn_blocking(move || log::EmbeddedLog::open(&folder, options));

@@ -7,6 +7,7 @@ mod support;
 mod auth;
 mod batch;
 mod callbacks;
+mod claims;
 mod dead_letters;
 mod documentation;
 mod drain;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chat4all_api::{ChannelInfo, Options, Parts, Server};
+use chat4all_api::{ChannelInfo, Options, Parts, Repeats, Server};
 use chat4all_channels::{
     Answer, Callbacks, Channel, Event, InboundMessage, Malformed, Outgoing, ReceiptOf, Request, Unfit, Unverified,
 };
@@ -59,6 +59,16 @@ impl Harness {
         let server = chat4all_api::bind(options, parts).unwrap();
         let base = format!("http://{}", server.addr());
         Self { server: Some(server), log, status, client: client(), base }
+    }
+
+    /// On a log that appends each time, as Kafka does.
+    pub fn with_claims(change: impl FnOnce(&mut Options)) -> Self {
+        let harness = Self::with(|options| {
+            options.repeats = Repeats::ToldByClaims;
+            change(options);
+        });
+        harness.log.state.lock().unwrap().keeps_once = false;
+        harness
     }
 
     pub fn addr(&self) -> std::net::SocketAddr {
@@ -157,6 +167,7 @@ struct State {
     records: Vec<NewRecord>,
     ends: Vec<u64>,
     committed: HashMap<String, Vec<u64>>,
+    keeps_once: bool,
     once: HashMap<uuid::Uuid, (Fingerprint, Timestamp)>,
     appends: usize,
 }
@@ -170,6 +181,7 @@ impl TestLog {
                 records: Vec::new(),
                 ends: vec![0; PARTITIONS as usize],
                 committed: HashMap::new(),
+                keeps_once: true,
                 once: HashMap::new(),
                 appends: 0,
             }),
@@ -217,7 +229,7 @@ impl TestLog {
 
 impl State {
     fn write(&mut self, record: NewRecord) -> Appended {
-        if let Some(fingerprint) = record.once {
+        if let Some(fingerprint) = record.once.filter(|_| self.keeps_once) {
             match self.once.get(&record.id.uuid) {
                 Some((first, at)) if *first == fingerprint => return Appended::Repeated { first_at: *at },
                 Some(_) => return Appended::Conflict,

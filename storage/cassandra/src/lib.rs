@@ -1,9 +1,10 @@
 //! The status store on Apache Cassandra, for as many processes as one likes: recorders write, apis read. Connected by the
 //! binary; everybody else knows the port only.
 //!
-//! **Invariant**: no lightweight transaction, no secondary index, no filtering, no batch over several
+//! **Invariant**: no lightweight transaction but on claims, no secondary index, no filtering, no batch over several
 //! partitions; every statement may be repeated.
 
+mod claims;
 mod connection;
 mod fact;
 mod failure;
@@ -26,7 +27,9 @@ use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
 use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
 use chat4all_storage::Status;
 use chat4all_storage::status::rows::{self, LetterKey, Listing, MessageKey};
-use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Write};
+use chat4all_storage::status::{
+    Claim, Claimed, DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Write,
+};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -137,6 +140,14 @@ impl Status for CassandraStatus {
         page: &PageRequest,
     ) -> Result<DeadLetterPage, Error> {
         self.store()?.dead_letter_page(Listing::DeadLetters(tenant, filter), page).await
+    }
+
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {
+        self.store()?.claim(claims).await
+    }
+
+    async fn mark_appended(&self, claims: &[Claim]) -> Result<(), Error> {
+        self.store()?.mark_appended(claims).await
     }
 
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chat4all_storage::status::Error;
+use chat4all_storage::status::claims::OUTLIVES_MESSAGE_BY;
 use secrecy::SecretString;
 
 /// Most seconds that Cassandra takes as a TTL: 20 years.
 const TTL_S_MAX: u64 = 20 * 365 * 24 * 3_600;
+/// Least time that a claim on a message's id is kept.
+const CLAIM_KEPT_MIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// One process's access to one keyspace.
 #[derive(Debug, Clone)]
@@ -24,7 +27,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     pub credentials: Option<Credentials>,
     pub consistency: Consistency,
-    /// How long a row is kept after it was written; the same for every process. `None`: until `purge`. Default: 30 days.
+    /// How long a row is kept after it was written; the same for every process. Claims are kept for an hour longer, and for
+    /// at least 24 h. `None`: until `purge`, and claims for ever. Default: 30 days.
     pub ttl: Option<Duration>,
     /// For one statement, driver's retries included. Default: 2 s.
     pub request_timeout: Duration,
@@ -104,8 +108,17 @@ impl Options {
 
     /// As statements take it: 0 is for ever.
     pub(crate) fn ttl_s(&self) -> i32 {
-        self.ttl.map_or(0, |ttl| i32::try_from(ttl.as_secs().min(TTL_S_MAX)).expect("20 years of seconds fit"))
+        self.ttl.map_or(0, seconds)
     }
+
+    /// The same for claims, which nothing else deletes.
+    pub(crate) fn claim_ttl_s(&self) -> i32 {
+        self.ttl.map_or(0, |ttl| seconds(ttl.saturating_add(OUTLIVES_MESSAGE_BY).max(CLAIM_KEPT_MIN)))
+    }
+}
+
+fn seconds(ttl: Duration) -> i32 {
+    i32::try_from(ttl.as_secs().min(TTL_S_MAX)).expect("20 years of seconds fit")
 }
 
 impl Replication {

@@ -8,6 +8,10 @@
 //! so that arrival would decide; and what was purged could not be written again. Only `contacts`, one row for ever
 //! growing numbers of messages, is decided by timestamp.
 //!
+//! `claims` has a row for each id that a client chose, where the log cannot tell repeats: who may append is decided by
+//! lightweight transactions, in local serial consistency. Every write of a row is one, since others would not be in
+//! their order, and writes every column, so that all of a row expires together.
+//!
 //! `listings` holds the places of one listing in a partition for each hour (day, of a conversation). All listings are
 //! read alike, so they share a table. The partitions that exist are in `buckets`, the listings themselves in `names`.
 
@@ -15,13 +19,14 @@ use std::time::Duration;
 
 use chat4all_storage::status::Error;
 use scylla::client::session::Session;
+use scylla::statement::SerialConsistency;
 use scylla::statement::prepared::PreparedStatement;
 
 use crate::failure;
 use crate::options::{Options, Replication};
 
 /// Raised with every change that a former version would not understand.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Of each row, where nothing else is asked for and there are as many nodes.
 const COPIES: usize = 3;
@@ -33,7 +38,7 @@ const KEYSPACE: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE 
 const VERSION_TABLE: &str = "
     SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'schema_version'";
 
-const CREATE: [&str; 8] = [
+const CREATE: [&str; 9] = [
     "CREATE TABLE IF NOT EXISTS {ks}.schema_version (id int PRIMARY KEY, version int)",
     "CREATE TABLE IF NOT EXISTS {ks}.messages (
         tenant text, message uuid, tag uuid, kind tinyint, body text,
@@ -47,6 +52,9 @@ const CREATE: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS {ks}.contacts (
         tenant text, channel text, target text, conversation text,
         PRIMARY KEY ((tenant, channel, target)))",
+    "CREATE TABLE IF NOT EXISTS {ks}.claims (
+        tenant text, message uuid, fingerprint blob, first_at_ms bigint, appended boolean,
+        PRIMARY KEY ((tenant, message)))",
     // An id is a blob, since a uuid would not be sorted by its bytes.
     "CREATE TABLE IF NOT EXISTS {ks}.listings (
         tenant text, listing text, bucket bigint, at_ms bigint, id blob,
@@ -162,6 +170,12 @@ statements! {
     insert_bucket: "INSERT INTO {ks}.buckets (tenant, listing, bucket) VALUES (?, ?, ?) USING TTL ?",
     insert_name: "INSERT INTO {ks}.names (scope, name) VALUES (?, ?) USING TTL ?",
 
+    claim: "INSERT INTO {ks}.claims (tenant, message, fingerprint, first_at_ms, appended) VALUES (?, ?, ?, ?, false)
+        IF NOT EXISTS USING TTL ?",
+    mark_appended: "UPDATE {ks}.claims USING TTL ? SET fingerprint = ?, first_at_ms = ?, appended = true
+        WHERE tenant = ? AND message = ? IF fingerprint = ?",
+
+    claimed: "SELECT fingerprint, first_at_ms, appended FROM {ks}.claims WHERE tenant = ? AND message = ?",
     message: "SELECT kind, body FROM {ks}.messages WHERE tenant = ? AND message = ?",
     dead_letter: "SELECT kind, body FROM {ks}.dead_letters WHERE tenant = ? AND delivery = ?",
     join: "SELECT kind, body FROM {ks}.joins WHERE channel = ? AND id = ?",
@@ -183,7 +197,9 @@ statements! {
 async fn prepare(session: &Session, options: &Options, cql: &str) -> Result<PreparedStatement, Error> {
     let prepared = session.prepare(in_keyspace(cql, options)).await;
     let mut prepared = prepared.map_err(|error| failure::of_preparing(&error))?;
+    // Also those with a condition: a claim that was taken and is taken again finds itself.
     prepared.set_is_idempotent(true);
+    prepared.set_serial_consistency(Some(SerialConsistency::LocalSerial));
     Ok(prepared)
 }
 
@@ -192,10 +208,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_statement_filters_a_table_or_takes_a_lightweight_transaction() {
+    fn no_statement_filters_a_table_and_lightweight_transactions_are_all_writes_of_claims_and_nothing_else() {
         for cql in ALL {
-            assert!(!cql.contains("ALLOW FILTERING") && !cql.contains(" IF "), "{cql}");
+            let words: Vec<_> = cql.split_whitespace().collect();
+            assert!(!words.contains(&"FILTERING"), "{cql}");
             assert!(cql.contains("{ks}."), "{cql}");
+            let writes_claims = words[0] != "SELECT" && words.contains(&"{ks}.claims");
+            assert_eq!(words.contains(&"IF"), writes_claims, "{cql}");
         }
     }
 }

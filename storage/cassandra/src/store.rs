@@ -38,6 +38,7 @@ pub(crate) struct Store {
     session: Session,
     pub(crate) statements: Statements,
     ttl_s: i32,
+    pub(crate) claim_ttl_s: i32,
     pub(crate) in_flight_max: usize,
     written: Mutex<HashMap<Directory, Instant>>,
 }
@@ -55,8 +56,9 @@ impl Store {
         let session = connect(options).await?;
         schema::migrate(&session, options).await?;
         let statements = Statements::prepare(&session, options).await?;
-        let (ttl_s, in_flight_max) = (options.ttl_s(), options.in_flight_max.max(1));
-        Ok(Self { session, statements, ttl_s, in_flight_max, written: Mutex::default() })
+        let (ttl_s, claim_ttl_s, in_flight_max) =
+            (options.ttl_s(), options.claim_ttl_s(), options.in_flight_max.max(1));
+        Ok(Self { session, statements, ttl_s, claim_ttl_s, in_flight_max, written: Mutex::default() })
     }
 
     /// Writes all rows, some at a time; neighbours in one partition share a mutation. After an error any may be there.
@@ -189,7 +191,11 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(failure::unreadable)
     }
 
-    async fn execute(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<QueryResult, Error> {
+    pub(crate) async fn execute(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, Error> {
         self.session.execute_unpaged(statement, values).await.map_err(|error| failure::of_statement(&error))
     }
 

@@ -13,7 +13,7 @@ use chat4all_proto::{DeliveryStatus, Message, Timestamp};
 use chat4all_storage::Status;
 use chat4all_storage::status::conformance::{self, Random, Sample, shuffled_batches};
 use chat4all_storage::status::memory::MemoryStatus;
-use chat4all_storage::status::{DeadLetterFilter, Error, Filter, Write};
+use chat4all_storage::status::{Claim, DeadLetterFilter, Error, Filter, Write};
 use scylla::client::session_builder::SessionBuilder;
 use support::{Door, PATIENCE, connected, on_a_server};
 use tokio::task::JoinSet;
@@ -114,6 +114,15 @@ async fn a_server_that_comes_later_goes_away_and_returns_is_used_while_it_is_the
         eventually(async || status.check().await.ok()).await;
         let seen = status.message(&sample.tenant, message.message_id, sample.now()).await;
         assert_eq!(seen.unwrap().map(|seen| seen.message_id), Some(message.message_id));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_claims_of_two_processes_that_race_one_is_new() {
+    on_a_server(async |options: Options| {
+        let (one, other) = (connected(&options).await, connected(&options).await);
+        conformance::of_claims_that_race_one_is_new(one, other).await;
     })
     .await;
 }
@@ -242,6 +251,39 @@ async fn the_rate_of_writes_is_printed() {
         println!("{rate:.0} messages/s, each written, queued and delivered");
     })
     .await;
+}
+
+/// Figures, not promises: what an api waits for each keyed message, alone and in a batch, and what marking costs beside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cost_of_claims_is_printed() {
+    on_a_server(async |options: Options| {
+        let status = connected(&options).await;
+        let sample = Sample::new();
+        let claims: Vec<_> = (0..1_000).map(|_| conformance::claim_of(&sample)).collect();
+        for what in ["new", "unsettled"] {
+            let took = each_timed(&claims, async |claim| status.claim(claim).await.map(drop)).await;
+            println!("1,000 claims, {what}: {took}");
+        }
+        let took = each_timed(&claims, async |claim| status.mark_appended(claim).await).await;
+        println!("1,000 claims, marked: {took}");
+        let batch: Vec<_> = (0..1_000).map(|_| conformance::claim_of(&sample)).collect();
+        let begun = Instant::now();
+        assert_eq!(status.claim(&batch).await.map(|claimed| claimed.len()), Ok(batch.len()));
+        println!("1,000 claims in one call: {} ms", begun.elapsed().as_millis());
+    })
+    .await;
+}
+
+async fn each_timed(claims: &[Claim], call: impl AsyncFn(&[Claim]) -> Result<(), Error>) -> String {
+    let mut took = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let begun = Instant::now();
+        assert_eq!(call(std::slice::from_ref(claim)).await, Ok(()));
+        took.push(begun.elapsed());
+    }
+    took.sort_unstable();
+    let [p50, p99] = [50, 99].map(|percent| took[took.len() * percent / 100].as_micros());
+    format!("p50 {p50} µs, p99 {p99} µs")
 }
 
 fn event_of(message: &Message, reached: DeliveryStatus) -> Write {

@@ -5,6 +5,7 @@
 //! Nothing is asked that needs a transaction over several rows: only that a write is seen by reads that begin after it
 //! returned. `purge` deletes what was accepted before 1980.
 
+mod claims;
 mod dead_letters;
 mod joins;
 mod listings;
@@ -12,6 +13,7 @@ mod order;
 mod sample;
 mod views;
 
+pub use claims::*;
 pub use dead_letters::*;
 pub use joins::*;
 pub use listings::*;
@@ -59,6 +61,14 @@ pub async fn all(make: impl AsyncFn() -> Arc<dyn Status>) {
     a_made_up_cursor_is_refused(make().await).await;
     purge_deletes_all_of_the_old_and_nothing_else(make().await).await;
     purge_takes_joins_contacts_and_dead_letters_with_their_messages(make().await).await;
+
+    an_id_is_claimed_once_and_appended_again_until_it_is_marked(make().await).await;
+    an_id_claimed_for_other_contents_is_a_conflict(make().await).await;
+    claims_are_answered_in_their_order(make().await).await;
+    an_id_belongs_to_its_tenant(make().await).await;
+    let status = make().await;
+    of_claims_that_race_one_is_new(Arc::clone(&status), status).await;
+
     a_closed_store_is_unavailable(make().await).await;
 }
 
@@ -71,6 +81,8 @@ pub async fn a_closed_store_is_unavailable(status: Arc<dyn Status>) {
         assert!(matches!(result, Err(super::Error::Unavailable(_))), "a closed store answered {result:?}");
     };
     refused(status.check().await);
+    refused(status.claim(&[claim_of(&sample)]).await.map(drop));
+    refused(status.mark_appended(&[claim_of(&sample)]).await);
     refused(status.write(vec![sample.message_to(&["a"]).0]).await);
     refused(status.messages(&sample.tenant, &Default::default(), &sample.page(1), sample.now()).await.map(drop));
     status.close().await;

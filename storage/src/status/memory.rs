@@ -1,6 +1,8 @@
 //! The status store in memory: the port's reference, for tests and for a process that may forget. Every listing looks
 //! at every row, so it is for thousands of messages, not millions.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +10,7 @@ use async_trait::async_trait;
 use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
 use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
 
+use super::claims::{Claim, ClaimRow, Claimed, OUTLIVES_MESSAGE_BY};
 use super::rows::{self, ContactKey, LetterKey, Listing, MessageKey, MessageRow, Position, Rows};
 use super::{DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Status, Write};
 
@@ -15,18 +18,50 @@ use super::{DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageR
 #[derive(Debug)]
 pub struct MemoryStatus {
     rows: Mutex<Rows>,
+    claims: Mutex<BTreeMap<MessageKey, KeptClaim>>,
     available: AtomicBool,
+    answers_claims: AtomicBool,
+    marks_claims: AtomicBool,
     closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct KeptClaim {
+    row: ClaimRow,
+    /// When the latest append was allowed.
+    last_at: Timestamp,
 }
 
 impl MemoryStatus {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { rows: Mutex::default(), available: AtomicBool::new(true), closed: AtomicBool::new(false) })
+        Arc::new(Self {
+            rows: Mutex::default(),
+            claims: Mutex::default(),
+            available: AtomicBool::new(true),
+            answers_claims: AtomicBool::new(true),
+            marks_claims: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// While false every call fails with `Unavailable`, as if the store were away.
     pub fn set_available(&self, available: bool) {
         self.available.store(available, Ordering::SeqCst);
+    }
+
+    /// While false no claim is answered, as if the store hung.
+    pub fn set_answers_claims(&self, answers: bool) {
+        self.answers_claims.store(answers, Ordering::SeqCst);
+    }
+
+    /// While false no claim can be marked as appended.
+    pub fn set_marks_claims(&self, marks: bool) {
+        self.marks_claims.store(marks, Ordering::SeqCst);
+    }
+
+    /// Claims that are not marked as appended.
+    pub fn unsettled_claims(&self) -> usize {
+        self.locked_claims().values().filter(|claim| !claim.row.appended).count()
     }
 
     /// From now on whoever asks for this join is told that it cannot be read.
@@ -41,18 +76,47 @@ impl MemoryStatus {
     }
 
     fn open(&self) -> Result<MutexGuard<'_, Rows>, Error> {
+        self.check_open().map(|()| self.locked())
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::Unavailable("it is closed".into()));
         }
         if !self.available.load(Ordering::SeqCst) {
             return Err(Error::Unavailable("it was made unavailable".into()));
         }
-        Ok(self.locked())
+        Ok(())
     }
 
     fn locked(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn locked_claims(&self) -> MutexGuard<'_, BTreeMap<MessageKey, KeptClaim>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claim_one(&self, claim: &Claim) -> Claimed {
+        let mut claims = self.locked_claims();
+        let kept = match claims.entry(key_of(claim)) {
+            Entry::Vacant(vacant) => {
+                let row = ClaimRow { fingerprint: claim.fingerprint, first_at: claim.accepted_at, appended: false };
+                vacant.insert(KeptClaim { row, last_at: claim.accepted_at });
+                return Claimed::New;
+            }
+            Entry::Occupied(occupied) => occupied.into_mut(),
+        };
+        let claimed = kept.row.meet(&claim.fingerprint);
+        if matches!(claimed, Claimed::Unsettled { .. }) {
+            kept.last_at = kept.last_at.max(claim.accepted_at);
+        }
+        claimed
+    }
+}
+
+fn key_of(claim: &Claim) -> MessageKey {
+    MessageKey { tenant: claim.tenant.clone(), message: claim.message_id }
 }
 
 #[async_trait]
@@ -144,8 +208,31 @@ impl Status for MemoryStatus {
         rows.dead_letter_page(listing, found, page.limit)
     }
 
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {
+        if !self.answers_claims.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.check_open()?;
+        Ok(claims.iter().map(|claim| self.claim_one(claim)).collect())
+    }
+
+    async fn mark_appended(&self, claims: &[Claim]) -> Result<(), Error> {
+        self.check_open()?;
+        if !self.marks_claims.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("it was made to mark no claims".into()));
+        }
+        let mut kept = self.locked_claims();
+        for claim in claims {
+            if let Some(KeptClaim { row, .. }) = kept.get_mut(&key_of(claim)) {
+                row.appended |= row.fingerprint == claim.fingerprint;
+            }
+        }
+        Ok(())
+    }
+
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {
         let mut rows = self.open()?;
+        self.locked_claims().retain(|_, claim| claim.last_at.saturating_add(OUTLIVES_MESSAGE_BY) >= accepted_before);
         let bound = rows::millis(accepted_before);
         let before = size(&rows);
         let Rows { messages, deliveries, attempts, provider_ids, joins, contacts, dead_letters } = &mut *rows;
@@ -163,7 +250,7 @@ impl Status for MemoryStatus {
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.open().map(drop)
+        self.check_open()
     }
 
     async fn close(&self) {

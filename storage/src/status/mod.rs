@@ -4,6 +4,7 @@
 //! What callers may rely on, on every adapter: a write is durable when `write` returns and seen by every later read of
 //! any process; writes may be repeated and arrive in any order, and the end is the same.
 
+pub mod claims;
 pub mod conformance;
 pub mod memory;
 pub mod rows;
@@ -17,6 +18,8 @@ use chat4all_proto::{
     Address, ChannelName, ConversationId, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId, Receipt,
     StatusEvent, TenantId, Timestamp,
 };
+
+pub use claims::{Claim, Claimed};
 
 /// Something learnt about a message. Each may come repeatedly, and before or after every other.
 #[derive(Debug, Clone)]
@@ -196,8 +199,21 @@ pub trait Status: Send + Sync + 'static {
         page: &PageRequest,
     ) -> Result<DeadLetterPage, Error>;
 
+    /// Claims the ids of messages that are about to be appended; each id at most once in a call. For each claim, in their
+    /// order, what it met: of claims that race for an id one is `New`. Durable when it returns. After an error any of them
+    /// may have been claimed; claiming again is harmless.
+    ///
+    /// A claim is kept for at least 24 h after it was made or marked, and for [`claims::OUTLIVES_MESSAGE_BY`] longer than a
+    /// message that was accepted then.
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error>;
+
+    /// Marks claims as appended, each with the `accepted_at` that its id was first claimed with. What is marked stays so. A
+    /// claim that is not there any more, or has other contents, is passed over.
+    async fn mark_appended(&self, claims: &[Claim]) -> Result<(), Error>;
+
     /// Deletes messages accepted before `accepted_before` and all that belongs to them, also where the message itself never
-    /// came, and receipts that waited in vain: some thousand rows a call. Their number; 0 means there were none left.
+    /// came, receipts that waited in vain, and claims that have outlived such messages for long enough: some thousand rows a
+    /// call. Their number; 0 means there were none left.
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error>;
 
     /// Whether the store answers now.

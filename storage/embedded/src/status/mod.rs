@@ -4,6 +4,7 @@
 //! Writes of a process go through one thread that commits everything queued at once; reads run on connections of their
 //! own, off the async threads. Nothing runs while nobody calls.
 
+mod claims;
 mod failure;
 mod purge;
 mod query;
@@ -25,8 +26,10 @@ use async_trait::async_trait;
 use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
 use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
 use chat4all_storage::Status;
-use chat4all_storage::status::rows::{Listing, Position};
-use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Write};
+use chat4all_storage::status::rows::{self, Listing, Position};
+use chat4all_storage::status::{
+    Claim, Claimed, DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Write,
+};
 
 use crate::sqlite::{self, Schema};
 use crate::turnstile::Turnstile;
@@ -156,8 +159,19 @@ impl Status for EmbeddedStatus {
         self.readers.run(move |snapshot| dead_letters::list(snapshot, &tenant, &filter, after, limit)).await
     }
 
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {
+        let claims = claims.to_vec();
+        self.writer.in_transaction(move |transaction| claims::claim(transaction, &claims)).await
+    }
+
+    async fn mark_appended(&self, claims: &[Claim]) -> Result<(), Error> {
+        let claims = claims.to_vec();
+        self.writer.in_transaction(move |transaction| claims::mark_appended(transaction, &claims)).await
+    }
+
     async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {
-        self.writer.purge(accepted_before).await
+        let bound_ms = rows::millis(accepted_before);
+        self.writer.in_transaction(move |transaction| purge::purge(transaction, bound_ms)).await
     }
 
     async fn check(&self) -> Result<(), Error> {

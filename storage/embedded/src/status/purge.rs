@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::query;
+use super::{claims, query};
 
 /// Most messages that one call deletes, and most rows after which it stops.
 const MESSAGES_MAX: u32 = 1_000;
@@ -47,7 +47,7 @@ const DELETE_DELIVERY: [&str; 2] = [
 ];
 
 /// Deletes messages accepted before `bound_ms`, then what is from before it and has no message, then receipts that waited
-/// in vain. The number of rows.
+/// in vain and claims that have outlived such messages for long enough. The number of rows.
 pub(super) fn purge(connection: &Connection, bound_ms: i64) -> rusqlite::Result<u64> {
     let mut done = Done::default();
     let mut tenant = String::new();
@@ -64,6 +64,7 @@ pub(super) fn purge(connection: &Connection, bound_ms: i64) -> rusqlite::Result<
         done.rows += connection.prepare_cached(statement)?.execute(params![bound_ms, done.rows_left()])?;
     }
     done.rows += connection.prepare_cached(IN_VAIN)?.execute([done.rows_left()])?;
+    done.rows += claims::purge(connection, bound_ms, done.rows_left())?;
     Ok(done.rows as u64)
 }
 

@@ -3,7 +3,7 @@
 /// Marks the file as ours ("C4As").
 pub(super) const APPLICATION_ID: i32 = 0x4334_4173;
 /// Raised with every change that a former version would not understand.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// Messages and dead letters are long, so they lie in rowid tables; the others are short and lie in their keys' order, so
 /// that what belongs to one message is one stretch of each. One index serves every filter: see `query`.
@@ -71,6 +71,17 @@ pub(super) const CREATE: &str = "
         PRIMARY KEY (tenant, channel, target)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX contacts_by_time ON contacts (accepted_at_ms);
+
+    CREATE TABLE claims (
+        tenant          TEXT    NOT NULL,
+        message_id      BLOB    NOT NULL,
+        fingerprint     BLOB    NOT NULL,
+        first_at_ms     INTEGER NOT NULL,
+        last_at_ms      INTEGER NOT NULL, -- of the latest append that it allowed
+        appended        INTEGER NOT NULL DEFAULT FALSE,
+        PRIMARY KEY (tenant, message_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX claims_by_time ON claims (last_at_ms);
 
     CREATE TABLE dead_letters (
         tenant          TEXT    NOT NULL,

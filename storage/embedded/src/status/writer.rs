@@ -5,13 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use chat4all_proto::Timestamp;
-use chat4all_storage::status::rows::{self, Rows};
+use chat4all_storage::status::rows::Rows;
 use chat4all_storage::status::{Error, Write};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Options, failure, purge, upsert};
+use super::{Options, failure, upsert};
 use crate::abort::AbortOnPanic;
 use crate::turnstile::Turnstile;
 
@@ -29,10 +28,8 @@ enum Command {
         writes: Vec<Write>,
         reply: oneshot::Sender<Result<(), Error>>,
     },
-    Purge {
-        accepted_before: Timestamp,
-        reply: oneshot::Sender<Result<u64, Error>>,
-    },
+    /// Has a transaction of its own, and answers by itself.
+    Transaction(Box<dyn FnOnce(&mut WriterThread) + Send>),
     Close {
         done: oneshot::Sender<()>,
     },
@@ -58,8 +55,18 @@ impl Writer {
         self.ask(|reply| Command::Write { writes, reply }).await?
     }
 
-    pub(super) async fn purge(&self, accepted_before: Timestamp) -> Result<u64, Error> {
-        self.ask(|reply| Command::Purge { accepted_before, reply }).await?
+    /// All of `work` or nothing, in a transaction that it shares with nobody. It runs to its end even if the caller stops
+    /// waiting.
+    pub(super) async fn in_transaction<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.ask(|reply| {
+            Command::Transaction(Box::new(move |thread| {
+                let _ = reply.send(thread.in_transaction(work));
+            }))
+        })
+        .await?
     }
 
     /// Returns when what was queued is written and the file is closed.
@@ -132,10 +139,7 @@ impl WriterThread {
                         self.pace.wait();
                         next = self.write_with_queued(writes, Waiter(reply));
                     }
-                    Command::Purge { accepted_before, reply } => {
-                        let bound_ms = rows::millis(accepted_before);
-                        let _ = reply.send(self.in_transaction(|transaction| purge::purge(transaction, bound_ms)));
-                    }
+                    Command::Transaction(work) => work(&mut self),
                     Command::Close { done } => return self.close(done),
                     #[cfg(test)]
                     Command::Run(action) => action(&mut self.connection),

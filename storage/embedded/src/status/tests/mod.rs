@@ -18,7 +18,7 @@ use chat4all_storage::status::rows::{
     self, AttemptKey, ContactKey, ContactRow, DeliveryKey, DeliveryRow, LetterKey, MessageKey, MessageRow,
     ProviderIdRow, Rows,
 };
-use chat4all_storage::status::{Filter, JoinKey, Write};
+use chat4all_storage::status::{Claim, Claimed, Filter, JoinKey, Write};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, Row};
 use uuid::Uuid;
@@ -33,6 +33,27 @@ fn open(dir: &Path) -> Arc<EmbeddedStatus> {
 async fn it_is_a_status_store() {
     let folder = tempfile::tempdir().unwrap();
     conformance::all(async || open(folder.path()) as Arc<dyn Status>).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_claims_on_two_handles_that_race_one_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::of_claims_that_race_one_is_new(open(folder.path()), open(folder.path())).await;
+}
+
+#[tokio::test]
+async fn a_claim_outlives_messages_accepted_with_it_by_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = open(folder.path());
+    let claim = conformance::claim_of(&Sample::new());
+    let later_s = |s: u64| claim.accepted_at.saturating_add(std::time::Duration::from_secs(s));
+    assert_eq!(status.claim(std::slice::from_ref(&claim)).await, Ok(vec![Claimed::New]));
+    let again = Claim { accepted_at: later_s(10), ..claim.clone() };
+    let first_at = claim.accepted_at;
+    assert_eq!(status.claim(&[again]).await, Ok(vec![Claimed::Unsettled { first_at }]));
+    assert_eq!(status.purge(later_s(3_610)).await, Ok(0));
+    assert_eq!(status.purge(later_s(3_611)).await, Ok(1));
+    assert_eq!(status.claim(&[claim]).await, Ok(vec![Claimed::New]));
 }
 
 #[tokio::test]

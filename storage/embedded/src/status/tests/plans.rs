@@ -3,7 +3,7 @@
 use chat4all_storage::Status;
 
 use super::open;
-use crate::status::{purge, query};
+use crate::status::{claims, purge, query};
 
 #[tokio::test]
 async fn every_query_searches_an_index_and_sorts_nothing() {
@@ -36,6 +36,10 @@ async fn every_query_searches_an_index_and_sorts_nothing() {
         (purge::OLD_BY_TIME[0], "joins_by_time (event_at_ms<?)"),
         (purge::OLD_BY_TIME[1], "contacts_by_time (accepted_at_ms<?)"),
         (purge::OLD_BY_TIME[2], "dead_letters_by_time (<expr><?)"),
+        (claims::FIND, "PRIMARY KEY (tenant=? AND message_id=?)"),
+        (claims::ALLOW_AGAIN, "PRIMARY KEY (tenant=? AND message_id=?)"),
+        (claims::MARK, "PRIMARY KEY (tenant=? AND message_id=?)"),
+        (claims::OLD, "claims_by_time (last_at_ms<?)"),
         (purge::IN_VAIN, "joins_without_event (written_at_s<?)"),
     ] {
         let steps = status.writer.run(move |connection| plan(connection, sql)).await.unwrap();
