@@ -1,8 +1,7 @@
 //! `chat4all serve`: opens the engines, starts the roles, and ends them in order. The only place where a role meets an
-//! adapter.
+//! engine.
 
 mod channels;
-mod engines;
 mod ports;
 mod readiness;
 
@@ -27,6 +26,7 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::engines;
 use channels::Configured;
 
 /// How often old rows are looked for in the status store.
@@ -66,8 +66,8 @@ impl Role {
 pub enum Error {
     #[error("cannot open {address} for the {what}: {error}; set `{key}`")]
     Port { what: &'static str, address: SocketAddr, key: &'static str, error: std::io::Error },
-    #[error("{0}")]
-    Engine(String),
+    #[error(transparent)]
+    Engine(#[from] engines::Error),
     #[error("channel `{channel}`: {problem}")]
     Channel { channel: String, problem: String },
     #[error("{0}")]

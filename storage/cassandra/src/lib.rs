@@ -5,6 +5,7 @@
 //! partitions; every statement may be repeated.
 
 mod connection;
+mod doctor;
 mod fact;
 mod failure;
 mod insert;
@@ -16,7 +17,8 @@ mod schema;
 mod store;
 mod tls;
 
-pub use connection::migrate;
+pub use connection::{make_tables, migrate};
+pub use doctor::examine;
 pub use options::{Consistency, Credentials, Options, Replication, Tls};
 
 use std::sync::Arc;

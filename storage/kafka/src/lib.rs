@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod commit;
 mod consumer;
+mod doctor;
 mod events;
 mod latest;
 mod log;
@@ -26,5 +27,6 @@ mod record;
 mod shared;
 mod topics;
 
+pub use self::doctor::examine;
 pub use self::log::KafkaLog;
 pub use self::options::{Mechanism, Options, Sasl, Tls};

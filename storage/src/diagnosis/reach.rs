@@ -141,8 +141,7 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
-    const PIGEON: Server =
-        Server { name: "Pigeon", hello: b"coo?", is_answer: |answer| answer.starts_with(b"coo!") };
+    const PIGEON: Server = Server { name: "Pigeon", hello: b"coo?", is_answer: |answer| answer.starts_with(b"coo!") };
 
     /// Who answers each connection's first bytes with `answer`; none: it says nothing.
     async fn listener(answer: Option<&'static [u8]>) -> String {
