@@ -4,6 +4,7 @@
 //!
 //! Not tried, since it would leave something behind: writing to the other topics, and joining a group.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use uuid::Uuid;
 
+use crate::admin::{Admin, value};
 use crate::client::{self, Logs, failure};
 use crate::shared::{ASK_MAX, Shared, lock};
-use crate::topics::{Admin, Wanted, brokers, look, replication, value};
+use crate::topics::{Found, Wanted, brokers, look, other_count, replication};
 use crate::{Options, cluster};
 
 /// Known by the answer to ApiVersions, which needs no login: the correlation id comes back.
@@ -112,10 +114,6 @@ impl Examination {
         }
         (self.there, self.missing) = (there.len(), missing.len());
         for (topic, found) in &there {
-            if let Err(error) = topic.check_count(found.partitions) {
-                self.problem(&error);
-                self.partitions = None;
-            }
             match admin.config(&topic.name).await {
                 Ok(config) => self.check(topic.check_policy(&value(&config, "cleanup.policy"))),
                 Err(error) => self.problem(&error),
@@ -127,9 +125,24 @@ impl Examination {
                 )));
             }
         }
+        self.compare_counts(&there);
         self.compare_copies(shared, &there.iter().map(|(_, found)| found.copies).collect::<Vec<_>>());
         self.try_to_make(shared, admin, &missing).await;
         self.try_to_use(shared, there.into_iter().map(|(topic, _)| topic.name).collect()).await;
+    }
+
+    /// One line for all that differ alike.
+    fn compare_counts(&mut self, there: &[(Wanted, Found)]) {
+        let mut others = BTreeMap::<_, Vec<&str>>::new();
+        for (topic, found) in there.iter().filter(|(topic, found)| topic.partitions != found.partitions) {
+            others.entry((found.partitions, topic.partitions)).or_default().push(&topic.title);
+        }
+        if !others.is_empty() {
+            self.partitions = None;
+        }
+        for ((there, configured), titles) in others {
+            self.problem(&other_count(&titles, there, configured));
+        }
     }
 
     /// More copies than now were asked for when the configuration was written.

@@ -9,6 +9,7 @@
 //! What Kafka cannot do: `once`. The record is appended each time; whoever reads drops the repeats by their id.
 //! Retention goes by time alone, whether or not every group is past.
 
+mod admin;
 mod client;
 mod cluster;
 mod commit;

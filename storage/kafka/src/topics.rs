@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 use chat4all_proto::Topic;
 use chat4all_storage::diagnosis::Part;
 use chat4all_storage::log::{Error, TopicKind, TopicSpec};
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
-};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use crate::client::{self, Logs, failure};
+use crate::admin::{Admin, value};
+use crate::client::{self, failure};
 use crate::cluster;
-use crate::options::{Options, millis};
+use crate::options::Options;
 use crate::shared::{ASK_MAX, Shared};
 
 /// Copies of each partition where nothing else is asked for.
@@ -103,7 +101,7 @@ pub(crate) struct Wanted {
     pub title: String,
     pub partitions: u32,
     /// `None`: only the last value of each key is kept.
-    retention: Option<Duration>,
+    pub retention: Option<Duration>,
 }
 
 impl Wanted {
@@ -132,19 +130,15 @@ impl Wanted {
         Part { name: format!("topic {}", self.title), is_new }
     }
 
-    fn policy(&self) -> &'static str {
+    pub fn policy(&self) -> &'static str {
         if self.retention.is_some() { "delete" } else { "compact" }
     }
 
-    pub fn check_count(&self, there: u32) -> Result<(), Error> {
+    fn check_count(&self, there: u32) -> Result<(), Error> {
         if there == self.partitions {
             return Ok(());
         }
-        Err(Error::Refused(format!(
-            "the topic {} has {there} partitions, configured are {}: configure {there}, or stop everything, let it \
-             drain and delete the topic",
-            self.title, self.partitions
-        )))
+        Err(other_count(&[&self.title], there, self.partitions))
     }
 
     pub fn check_policy(&self, there: &str) -> Result<(), Error> {
@@ -157,6 +151,16 @@ impl Wanted {
             self.policy()
         )))
     }
+}
+
+/// The refusal of topics, by their titles, that have `there` partitions each and not as many as configured.
+pub(crate) fn other_count(titles: &[&str], there: u32, configured: u32) -> Error {
+    let (noun, verb, them) = if titles.len() == 1 { ("topic", "has", "the topic") } else { ("topics", "have", "them") };
+    let titles = titles.join(", ");
+    Error::Refused(format!(
+        "the {noun} {titles} {verb} {there} partitions, configured are {configured}: configure {there}, or stop \
+         everything, let it drain and delete {them}"
+    ))
 }
 
 /// Makes the missing ones of `specs` and our own topic, or none if one of them is there otherwise.
@@ -224,87 +228,6 @@ pub(crate) fn replication(shared: &Shared, brokers: usize) -> Result<u16, Error>
             "two brokers answer, three copies are usual: say `replication=2`, or `3` once there are more".into(),
         )),
         _ => Ok(REPLICATION),
-    }
-}
-
-pub(crate) fn value(config: &ConfigResource, name: &str) -> String {
-    config.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default()
-}
-
-pub(crate) struct Admin {
-    client: AdminClient<Logs>,
-    options: AdminOptions,
-}
-
-/// How questions of an administrator are asked.
-fn asking() -> AdminOptions {
-    let timeout = Some(ASK_MAX * 2);
-    AdminOptions::new().request_timeout(timeout).operation_timeout(timeout)
-}
-
-impl Admin {
-    pub fn new(shared: &Shared) -> Result<Self, Error> {
-        let config = shared.options.client(&shared.process);
-        let client = config.create_with_context(Logs::default()).map_err(|error| failure(&error))?;
-        Ok(Self { client, options: asking() })
-    }
-
-    async fn create(&self, topic: &Wanted, replication: u16) -> Result<(), Error> {
-        self.ask_for(topic, replication, &self.options).await
-    }
-
-    /// Whether `create` would be done: the brokers judge, and make nothing.
-    pub async fn may_create(&self, topic: &Wanted, replication: u16) -> Result<(), Error> {
-        self.ask_for(topic, replication, &asking().validate_only(true)).await
-    }
-
-    async fn ask_for(&self, topic: &Wanted, replication: u16, options: &AdminOptions) -> Result<(), Error> {
-        let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-        let retention = topic.retention.map(millis);
-        let mut new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(i32::from(replication)))
-            .set("cleanup.policy", topic.policy())
-            .set("message.timestamp.type", "LogAppendTime")
-            .set("unclean.leader.election.enable", "false");
-        if replication >= 3 {
-            new = new.set("min.insync.replicas", "2");
-        }
-        if let Some(retention) = &retention {
-            new = new.set("retention.ms", retention);
-        }
-        let results = self.client.create_topics([&new], options).await.map_err(|error| failure(&error))?;
-        results.into_iter().try_for_each(|result| match result {
-            // Another process was quicker.
-            Ok(_) | Err((_, Code::TopicAlreadyExists)) => Ok(()),
-            Err((name, code)) => Err(client::failed(&format!("the topic `{name}` cannot be made"), code)),
-        })
-    }
-
-    /// The topic's configuration.
-    pub async fn config(&self, topic: &str) -> Result<ConfigResource, Error> {
-        let which = ResourceSpecifier::Topic(topic);
-        let results = self.client.describe_configs([&which], &self.options).await.map_err(|error| failure(&error))?;
-        let result = results.into_iter().next().unwrap_or(Err(Code::UnknownTopicOrPartition));
-        result.map_err(|code| client::failed(&format!("the configuration of the topic `{topic}` cannot be read"), code))
-    }
-
-    /// Kafka replaces all of a topic's own settings at once, so that the others are said again.
-    async fn update_retention(&self, topic: &Wanted, config: &ConfigResource) -> Result<(), Error> {
-        let Some(retention) = topic.retention.map(millis) else { return Ok(()) };
-        if value(config, "retention.ms") == retention {
-            return Ok(());
-        }
-        let mut altered = AlterConfig::new(ResourceSpecifier::Topic(&topic.name));
-        for entry in config.entries.iter().filter(|entry| entry.source == ConfigSource::DynamicTopic) {
-            if let (Some(value), true) = (&entry.value, entry.name != "retention.ms") {
-                altered = altered.set(&entry.name, value);
-            }
-        }
-        altered = altered.set("retention.ms", &retention);
-        let results = self.client.alter_configs([&altered], &self.options).await.map_err(|error| failure(&error))?;
-        results.into_iter().try_for_each(|result| match result {
-            Ok(_) => Ok(()),
-            Err((_, code)) => Err(Error::Refused(format!("the retention of the topic `{}`: {code}", topic.name))),
-        })
     }
 }
 
