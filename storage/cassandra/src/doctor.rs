@@ -167,6 +167,9 @@ impl<'a> Examination<'a> {
     /// The columns of these names. What LIST answers has others too, which differ from version to version.
     async fn named<const N: usize>(&self, cql: &str, names: [&str; N]) -> Result<Vec<[Option<CqlValue>; N]>, Error> {
         let answer = self.session.query_unpaged(cql, ()).await.map_err(|error| failure::of_statement(&error))?;
+        if !answer.is_rows() {
+            return Ok(Vec::new()); // so LIST says that there is nothing
+        }
         let answer = answer.into_rows_result().map_err(failure::unreadable)?;
         let places = names.map(|name| answer.column_specs().iter().position(|column| column.name() == name));
         let rows = answer.rows::<Row>().map_err(failure::unreadable)?;

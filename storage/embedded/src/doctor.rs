@@ -24,7 +24,7 @@ pub(crate) fn examine(
     folder: &Path,
     file: &str,
     schema: &Schema,
-    look: impl FnOnce(&Connection) -> rusqlite::Result<(String, Vec<Finding>)>,
+    look: impl FnOnce(&Connection) -> rusqlite::Result<(String, Option<Finding>)>,
 ) -> Vec<Finding> {
     let existing = existing(folder);
     if let Err(error) = may_write(&existing) {
@@ -35,9 +35,9 @@ pub(crate) fn examine(
         findings.push(Finding::good("the folder will be made at the first start"));
     } else {
         match look_into(&folder.join(file), schema, look) {
-            Ok(Some((words, problems))) => {
+            Ok(Some((words, problem))) => {
                 findings.push(Finding::good(format!("`{file}` is ours, {words}")));
-                findings.extend(problems);
+                findings.extend(problem);
             }
             Ok(None) => findings.push(Finding::good(format!("`{file}` will be made at the first start"))),
             Err(error) => findings.push(Finding::problem(error)),

@@ -87,9 +87,7 @@ pub(crate) fn failure(error: &KafkaError) -> Error {
 pub(crate) fn failed(what: &str, code: Code) -> Error {
     match code {
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            Error::Refused(format!(
-                "{what}: our user has no right to ({code}); docs/ENGINES.md lists the rights needed"
-            ))
+            Error::Refused(format!("{what}: our user has no right to; docs/ENGINES.md lists the rights needed"))
         }
         code if is_refusal(code) => Error::Refused(format!("{what}: {code}")),
         code => Error::Unavailable(format!("{what}: {code}")),

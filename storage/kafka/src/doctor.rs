@@ -4,7 +4,6 @@
 //!
 //! Not tried, since it would leave something behind: writing to the other topics, and joining a group.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use uuid::Uuid;
 use crate::admin::{Admin, value};
 use crate::client::{self, Logs, failure};
 use crate::shared::{ASK_MAX, Shared, lock};
-use crate::topics::{Found, Wanted, brokers, look, other_count, replication};
+use crate::topics::{Found, Wanted, brokers, look, replication};
 use crate::{Options, cluster};
 
 /// Known by the answer to ApiVersions, which needs no login: the correlation id comes back.
@@ -71,7 +70,7 @@ async fn explained(error: &Error, options: &Options, address: &str) -> String {
         (Error::Refused(_), _) | (_, Some(_)) => error.to_string(),
         (Error::Unavailable(_), None) => format!(
             "Kafka listens at `{address}` and does not answer us: does it want a login (`sasl`, `user`, \
-             `password_file`)? ({error})"
+             `password_file`)?"
         ),
     }
 }
@@ -103,46 +102,41 @@ impl Examination {
     }
 
     async fn look_at_topics(&mut self, shared: &Arc<Shared>, admin: &Admin, topics: Vec<Wanted>) {
-        let (mut there, mut missing) = (Vec::new(), Vec::new());
+        let (mut there, mut missing, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
         for topic in topics {
             let name = topic.name.clone();
             match shared.blocking(move |shared| look(shared, &name)).await {
                 Ok(Some(found)) => there.push((topic, found)),
                 Ok(None) => missing.push(topic),
-                Err(error) => self.problem(&error),
+                Err(error) => unseen.push(error),
             }
         }
         (self.there, self.missing) = (there.len(), missing.len());
-        for (topic, found) in &there {
-            match admin.config(&topic.name).await {
-                Ok(config) => self.check(topic.check_policy(&value(&config, "cleanup.policy"))),
-                Err(error) => self.problem(&error),
-            }
-            if found.leaderless > 0 {
-                let (leaderless, title) = (found.leaderless, &topic.title);
-                self.remarks.push(Finding::problem(format!(
-                    "the topic {title} has {leaderless} partitions without a leader: start the brokers that are away"
-                )));
-            }
-        }
-        self.compare_counts(&there);
+        self.remarks.extend(Finding::of_topics(&unseen));
+        self.compare(admin, &there).await;
         self.compare_copies(shared, &there.iter().map(|(_, found)| found.copies).collect::<Vec<_>>());
         self.try_to_make(shared, admin, &missing).await;
         self.try_to_use(shared, there.into_iter().map(|(topic, _)| topic.name).collect()).await;
     }
 
-    /// One line for all that differ alike.
-    fn compare_counts(&mut self, there: &[(Wanted, Found)]) {
-        let mut others = BTreeMap::<_, Vec<&str>>::new();
-        for (topic, found) in there.iter().filter(|(topic, found)| topic.partitions != found.partitions) {
-            others.entry((found.partitions, topic.partitions)).or_default().push(&topic.title);
+    async fn compare(&mut self, admin: &Admin, there: &[(Wanted, Found)]) {
+        let (mut counts, mut policies, mut leaderless) = (Vec::new(), Vec::new(), Vec::new());
+        for (topic, found) in there {
+            counts.extend(topic.check_count(found.partitions).err());
+            let config = admin.config(&topic.name).await;
+            policies.extend(config.and_then(|config| topic.check_policy(&value(&config, "cleanup.policy"))).err());
+            if found.leaderless > 0 {
+                leaderless.push(format!(
+                    "the topic {} has partitions without a leader: start the brokers that are away",
+                    topic.title
+                ));
+            }
         }
-        if !others.is_empty() {
+        if !counts.is_empty() {
             self.partitions = None;
         }
-        for ((there, configured), titles) in others {
-            self.problem(&other_count(&titles, there, configured));
-        }
+        let problems = [Finding::of_topics(&counts), Finding::of_topics(&policies), Finding::of_topics(&leaderless)];
+        self.remarks.extend(problems.into_iter().flatten());
     }
 
     /// More copies than now were asked for when the configuration was written.

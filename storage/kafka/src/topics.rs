@@ -134,11 +134,15 @@ impl Wanted {
         if self.retention.is_some() { "delete" } else { "compact" }
     }
 
-    fn check_count(&self, there: u32) -> Result<(), Error> {
+    pub fn check_count(&self, there: u32) -> Result<(), Error> {
         if there == self.partitions {
             return Ok(());
         }
-        Err(other_count(&[&self.title], there, self.partitions))
+        Err(Error::Refused(format!(
+            "the topic {} has {there} partitions, configured are {}: configure {there}, or stop everything, let it \
+             drain and delete the topic",
+            self.title, self.partitions
+        )))
     }
 
     pub fn check_policy(&self, there: &str) -> Result<(), Error> {
@@ -151,16 +155,6 @@ impl Wanted {
             self.policy()
         )))
     }
-}
-
-/// The refusal of topics, by their titles, that have `there` partitions each and not as many as configured.
-pub(crate) fn other_count(titles: &[&str], there: u32, configured: u32) -> Error {
-    let (noun, verb, them) = if titles.len() == 1 { ("topic", "has", "the topic") } else { ("topics", "have", "them") };
-    let titles = titles.join(", ");
-    Error::Refused(format!(
-        "the {noun} {titles} {verb} {there} partitions, configured are {configured}: configure {there}, or stop \
-         everything, let it drain and delete {them}"
-    ))
 }
 
 /// Makes the missing ones of `specs` and our own topic, or none if one of them is there otherwise.

@@ -39,6 +39,16 @@ impl Finding {
     pub fn problem(text: impl ToString) -> Self {
         Self { severity: Severity::Problem, text: text.to_string() }
     }
+
+    /// One problem for all of `errors`, which are the same of one topic each: the first one's text, and how many more.
+    pub fn of_topics(errors: &[impl ToString]) -> Option<Self> {
+        let first = errors.first()?.to_string();
+        Some(Self::problem(match errors.len() - 1 {
+            0 => first,
+            1 => format!("{first}; it is the same with one more topic"),
+            more => format!("{first}; it is the same with {more} more topics"),
+        }))
+    }
 }
 
 /// A part of what an engine is made of, as a migration left it: a topic, a keyspace, a table.
@@ -100,6 +110,15 @@ impl ClockReading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_the_same_of_many_topics_is_one_line() {
+        let text = |errors: &[&str]| Finding::of_topics(errors).map(|finding| finding.text);
+        assert_eq!(text(&[]), None);
+        assert_eq!(text(&["a is bad"]).as_deref(), Some("a is bad"));
+        let expected = "a is bad; it is the same with 2 more topics";
+        assert_eq!(text(&["a is bad", "b is bad", "c is bad"]).as_deref(), Some(expected));
+    }
 
     fn check(asked_at: u64, server: u64, answered_at: u64, described: &str, is_problem: bool) {
         let [asked_at, server, answered_at] = [asked_at, server, answered_at].map(Timestamp::from_millis);

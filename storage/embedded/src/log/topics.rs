@@ -60,16 +60,16 @@ fn partitions(connection: &Connection, topic: i64) -> rusqlite::Result<Vec<u32>>
 pub fn examine(folder: &Path, specs: &[TopicSpec]) -> Vec<Finding> {
     doctor::examine(folder, schema::FILE, &schema::SCHEMA, |connection| {
         let mut there = 0;
-        let mut problems = Vec::new();
+        let mut others = Vec::new();
         for spec in specs {
             match existing(connection, spec)? {
                 None => continue,
                 Some(found) if found == (is_latest(spec), spec.partitions as usize) => {}
-                Some(found) => problems.push(Finding::problem(mismatch(spec, found))),
+                Some(found) => others.push(mismatch(spec, found)),
             }
             there += 1;
         }
-        Ok((format!("{there} of {} topics there", specs.len()), problems))
+        Ok((format!("{there} of {} topics there", specs.len()), Finding::of_topics(&others)))
     })
 }
 

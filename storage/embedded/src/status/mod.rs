@@ -71,7 +71,7 @@ const SCHEMA: Schema =
 
 /// Finds out whether the status store in `folder` can be used. Makes and changes nothing. Blocks.
 pub fn examine(folder: &Path) -> Vec<Finding> {
-    doctor::examine(folder, FILE, &SCHEMA, |_| Ok((format!("tables of version {}", schema::VERSION), Vec::new())))
+    doctor::examine(folder, FILE, &SCHEMA, |_| Ok((format!("tables of version {}", schema::VERSION), None)))
 }
 
 impl EmbeddedStatus {
