@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod dead_letters;
 mod doctor;
+mod migrate;
 mod output;
 mod send;
 mod serve;
@@ -41,7 +42,8 @@ Examples:
   chat4all tail --status failed                    what fails, as it fails
   chat4all status                                  every process, who works on what, what waits
   chat4all dead-letters list                       what failed for good, to be sent again by hand
-  chat4all doctor                                  whether the providers take our credentials
+  chat4all doctor                                  whether the engines can be used, and the providers take our credentials
+  chat4all migrate                                 make topics and tables before the first start
   chat4all config --default > chat4all.toml        a commented configuration to start from
 
 `chat4all COMMAND --help` says more about each. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
@@ -55,6 +57,7 @@ enum Command {
     Status(status::Args),
     DeadLetters(dead_letters::Args),
     Doctor(doctor::Args),
+    Migrate(migrate::Args),
     Config(config::Args),
     Simulate(simulate::Args),
     Bench(bench::Args),
@@ -70,6 +73,7 @@ pub async fn main() -> ExitCode {
         Command::Status(args) => status::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Config(args) => config::run(args),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Bench(args) => bench::run(args).await,

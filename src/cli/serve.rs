@@ -52,6 +52,11 @@ fn setting(text: &str) -> Result<(String, String), String> {
 impl ConfigArgs {
     /// The whole configuration of this process, checked.
     pub fn load(self) -> Result<Config, Failure> {
+        self.load_with(Vec::new())
+    }
+
+    /// As `load`, `above` winning over everything else.
+    fn load_with(self, above: Vec<Override>) -> Result<Config, Failure> {
         let of_data = self.data.into_iter().flat_map(|folder| {
             ["log", "status"].map(|key| Override {
                 flag: "--data",
@@ -60,7 +65,31 @@ impl ConfigArgs {
             })
         });
         let of_settings = self.settings.into_iter().map(|(key, value)| Override { flag: "--set", key, value });
-        Ok(Sources::of_process(self.config, of_data.chain(of_settings).collect()).load()?)
+        Ok(Sources::of_process(self.config, of_data.chain(of_settings).chain(above).collect()).load()?)
+    }
+}
+
+/// What commands take that are about the engines.
+#[derive(Debug, clap::Args)]
+pub struct EngineArgs {
+    /// Where the log is: short for --set log=URL
+    #[arg(long, value_name = "URL")]
+    log: Option<String>,
+    /// Where the status store is: short for --set status=URL
+    #[arg(long, value_name = "URL")]
+    status: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl EngineArgs {
+    /// The whole configuration of this process, checked.
+    pub fn load(self) -> Result<Config, Failure> {
+        let of_flags = [("--log", "log", self.log), ("--status", "status", self.status)];
+        let given = of_flags
+            .into_iter()
+            .filter_map(|(flag, key, value)| value.map(|value| Override { flag, key: key.to_owned(), value }));
+        self.config.load_with(given.collect())
     }
 }
 

@@ -44,6 +44,8 @@ fn what_the_readme_shows_is_understood() {
         &["show", "msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f", "--json", "--url", "http://h:1"],
         &["tail", "--status", "failed", "--channel", "hook"],
         &["status", "--json"],
+        &["doctor", "--log", "kafka://h", "--status", "cassandra://h/k"],
+        &["migrate", "--log", "kafka://h", "--status", "cassandra://h/k"],
         &["config", "--default"],
         &["config", "--check", "--config", "f.toml"],
         &["simulate", "--listen", "127.0.0.1:0"],

@@ -24,7 +24,7 @@ use chat4all_proto::topic::PARTITIONS_DEFAULT;
 use serde::{Deserialize, Serialize};
 
 pub use channel::Channel;
-pub use engine::{LogEngine, StatusEngine};
+pub use engine::{Cassandra, Kafka, LogEngine, StatusEngine};
 pub use kind::Kind;
 pub use load::{Error, Invalid, Override, Sources};
 pub use secret::Secret;

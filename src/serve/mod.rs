@@ -1,8 +1,7 @@
 //! `chat4all serve`: opens the engines, starts the roles, and ends them in order. The only place where a role meets an
-//! adapter.
+//! engine.
 
 mod channels;
-mod engines;
 mod ports;
 mod readiness;
 
@@ -28,6 +27,7 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use tracing::{info, warn};
 
 use crate::config::{Config, LogEngine};
+use crate::engines;
 use channels::Configured;
 
 /// How often old rows are looked for in the status store.
@@ -67,8 +67,8 @@ impl Role {
 pub enum Error {
     #[error("cannot open {address} for the {what}: {error}; set `{key}`")]
     Port { what: &'static str, address: SocketAddr, key: &'static str, error: std::io::Error },
-    #[error("{0}")]
-    Engine(String),
+    #[error(transparent)]
+    Engine(#[from] engines::Error),
     #[error("channel `{channel}`: {problem}")]
     Channel { channel: String, problem: String },
     #[error("{0}")]
@@ -86,10 +86,10 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     shutdown.listen().map_err(|error| Error::Failed(format!("cannot take over signals: {error}")))?;
     let log = engines::open_log(&config).await?;
     let status = engines::open_status(&config).await?;
-    engines::make_topics(&config, &*log, &shutdown).await?;
+    let has_topics = engines::try_topics(&config, &*log).await?;
 
     let process = Process { config, roles, channels: Vec::new(), log, status, shutdown, listens: Vec::new() };
-    process.run(with_simulator).await
+    process.run(with_simulator, has_topics).await
 }
 
 /// A running process, and what it is made of.
@@ -104,10 +104,14 @@ struct Process {
 }
 
 impl Process {
-    async fn run(mut self, with_simulator: bool) -> Result<(), Error> {
+    async fn run(mut self, with_simulator: bool, has_topics: bool) -> Result<(), Error> {
         let simulator = if with_simulator { Some(self.start_simulator()?) } else { None };
         self.channels = channels::configure(&self.config)?;
         let servers = self.start_servers(simulator.as_ref())?;
+        if !has_topics {
+            // Meanwhile whoever asks is told that the log is away.
+            engines::make_topics(&self.config, &*self.log, &self.shutdown).await?;
+        }
         let mut workers = self.start_workers()?;
         workers.extend(self.start_removed().await);
         // Nothing new comes in before the workers drain; their own health is asked until they have.

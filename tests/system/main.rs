@@ -12,6 +12,7 @@ mod channels;
 mod checker;
 mod commands;
 mod cost;
+mod doctor;
 mod failover;
 mod failover_story;
 mod full_disk;

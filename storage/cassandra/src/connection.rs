@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat4all_storage::diagnosis::Part;
 use chat4all_storage::status::Error;
 use tokio::sync::watch;
 
@@ -39,7 +40,7 @@ pub(crate) async fn keep_trying(options: Options, state: Arc<watch::Sender<State
     let mut pause = PAUSE_MIN;
     loop {
         match try_once(&options).await {
-            Ok(store) => return open(&state, store),
+            Ok(store) => return open(&options, &state, store),
             Err(error) => tell(&state, error),
         }
         tokio::time::sleep(pause).await;
@@ -51,10 +52,16 @@ async fn try_once(options: &Options) -> Result<Store, Error> {
     within_a_try(Store::open(options)).await
 }
 
-/// Makes the keyspace and its tables where they are missing. `Refused` with what to do if a person must act.
-pub async fn migrate(options: &Options) -> Result<(), Error> {
+/// Makes the keyspace and its tables where they are missing, and says what there is now. `Refused` with what to do if a
+/// person must act. Tries once, for 60 s at most.
+pub async fn make_tables(options: &Options) -> Result<Vec<Part>, Error> {
     options.validate()?;
     within_a_try(store::migrate(options)).await
+}
+
+/// As [`make_tables`], without the list.
+pub async fn migrate(options: &Options) -> Result<(), Error> {
+    make_tables(options).await.map(drop)
 }
 
 async fn within_a_try<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -62,8 +69,10 @@ async fn within_a_try<T>(work: impl Future<Output = Result<T, Error>>) -> Result
     tokio::time::timeout(OPEN_MAX, work).await.map_err(late)?
 }
 
-fn open(state: &watch::Sender<State>, store: Store) {
-    tracing::info!("Cassandra is there");
+fn open(options: &Options, state: &watch::Sender<State>, store: Store) {
+    let (address, keyspace, nodes) = (options.nodes.join(","), &options.keyspace, store.nodes());
+    let (tls, user) = (options.tls.is_some(), options.credentials.as_ref().map(|login| login.user.as_str()));
+    tracing::info!(address, nodes, keyspace, tls, user, "connected to Cassandra");
     change(state, State::Open(Arc::new(store)));
 }
 

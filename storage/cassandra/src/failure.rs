@@ -22,22 +22,38 @@ pub(crate) fn of_preparing(error: &PrepareError) -> Error {
 }
 
 pub(crate) fn of_connecting(error: &NewSessionError) -> Error {
-    if is_about_credentials(error) {
-        return Error::Refused("Cassandra does not let us in: check the user and the password".into());
+    match connection(error) {
+        Some(ConnectionError::ConnectionSetupRequestError(setup)) if is_about_credentials(&setup.error) => {
+            Error::Refused("Cassandra does not let us in: check the user and the password".into())
+        }
+        Some(ConnectionError::IoError(error)) if is_untrusted(error) => Error::Refused(
+            "the certificate of Cassandra is not trusted: name the authority that signed it with `ca_file`, and the \
+             nodes as the certificate does"
+                .into(),
+        ),
+        _ => away(error),
     }
-    away(error)
 }
 
-fn is_about_credentials(error: &NewSessionError) -> bool {
-    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
-        last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
-        ..
-    })) = error
-    else {
-        return false;
-    };
+/// What became of the last connection that was tried.
+fn connection(error: &NewSessionError) -> Option<&ConnectionError> {
+    match error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error,
+            ..
+        })) => Some(last_connection_error),
+        _ => None,
+    }
+}
+
+fn is_about_credentials(error: &ConnectionSetupRequestErrorKind) -> bool {
     use ConnectionSetupRequestErrorKind::{DbError as Answer, MissingAuthentication};
-    matches!(setup.error, MissingAuthentication | Answer(DbError::AuthenticationError, _))
+    matches!(error, MissingAuthentication | Answer(DbError::AuthenticationError, _))
+}
+
+fn is_untrusted(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Another version's row, or a damaged one.
@@ -52,10 +68,12 @@ pub(crate) fn closed() -> Error {
 
 fn of_attempt(error: &RequestAttemptError) -> Error {
     match error {
-        RequestAttemptError::DbError(
-            DbError::Unauthorized | DbError::SyntaxError | DbError::Invalid | DbError::ConfigError,
-            text,
-        ) => Error::Refused(format!("Cassandra refused a statement: {text}")),
+        RequestAttemptError::DbError(DbError::Unauthorized, text) => Error::Refused(format!(
+            "our user lacks a right in Cassandra ({text}); docs/ENGINES.md lists the rights needed"
+        )),
+        RequestAttemptError::DbError(DbError::SyntaxError | DbError::Invalid | DbError::ConfigError, text) => {
+            Error::Refused(format!("Cassandra refused a statement: {text}"))
+        }
         other => away(other),
     }
 }

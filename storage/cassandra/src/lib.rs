@@ -6,6 +6,7 @@
 
 mod claims;
 mod connection;
+mod doctor;
 mod fact;
 mod failure;
 mod insert;
@@ -17,7 +18,8 @@ mod schema;
 mod store;
 mod tls;
 
-pub use connection::migrate;
+pub use connection::{make_tables, migrate};
+pub use doctor::examine;
 pub use options::{Consistency, Credentials, Options, Replication, Tls};
 
 use std::sync::Arc;

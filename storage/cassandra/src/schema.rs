@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use chat4all_storage::diagnosis::Part;
 use chat4all_storage::status::Error;
 use scylla::client::session::Session;
 use scylla::statement::SerialConsistency;
@@ -26,7 +27,7 @@ use crate::failure;
 use crate::options::{Options, Replication};
 
 /// Raised with every change that a former version would not understand.
-const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 2;
 
 /// Of each row, where nothing else is asked for and there are as many nodes.
 const COPIES: usize = 3;
@@ -37,6 +38,7 @@ const CHANGE_MAX: Duration = Duration::from_secs(30);
 const KEYSPACE: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
 const VERSION_TABLE: &str = "
     SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'schema_version'";
+const TABLES: &str = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
 
 const CREATE: [&str; 9] = [
     "CREATE TABLE IF NOT EXISTS {ks}.schema_version (id int PRIMARY KEY, version int)",
@@ -70,16 +72,21 @@ const CREATE: [&str; 9] = [
 /// Makes keyspace and tables where they are missing, which needs the right to; another version's are refused. Processes
 /// that start at once on a new cluster of several nodes should let one of them do this first: Cassandra can lose one of
 /// two equal tables.
-pub(crate) async fn migrate(session: &Session, options: &Options) -> Result<(), Error> {
+pub(crate) async fn migrate(session: &Session, options: &Options) -> Result<Vec<Part>, Error> {
+    let had_keyspace = has_keyspace(session, options).await?;
+    let had = if had_keyspace { tables(session, options).await? } else { Vec::new() };
     match version(session, options).await? {
-        Some(VERSION) => Ok(()),
-        Some(other) => Err(other_version(options, other)),
-        None => create(session, options).await,
+        Some(VERSION) => {}
+        Some(other) => return Err(other_version(options, other)),
+        None => create(session, options, had_keyspace).await?,
     }
+    let keyspace = Part { name: format!("keyspace `{}`", options.keyspace), is_new: !had_keyspace };
+    let table = |table: String| Part { name: format!("table `{table}`"), is_new: !had.contains(&table) };
+    Ok([keyspace].into_iter().chain(tables(session, options).await?.into_iter().map(table)).collect())
 }
 
-async fn create(session: &Session, options: &Options) -> Result<(), Error> {
-    if !exists(session, KEYSPACE, options).await? {
+async fn create(session: &Session, options: &Options, has_keyspace: bool) -> Result<(), Error> {
+    if !has_keyspace {
         let replication = replication(session, options).to_cql();
         let create = format!("CREATE KEYSPACE IF NOT EXISTS {{ks}} WITH replication = {replication}");
         run(session, options, &create).await?;
@@ -89,6 +96,19 @@ async fn create(session: &Session, options: &Options) -> Result<(), Error> {
     }
     // Last, so that a start that was cut off is gone through again.
     run(session, options, &format!("INSERT INTO {{ks}}.schema_version (id, version) VALUES (0, {VERSION})")).await
+}
+
+pub(crate) async fn has_keyspace(session: &Session, options: &Options) -> Result<bool, Error> {
+    exists(session, KEYSPACE, options).await
+}
+
+/// Names of the tables that are there.
+async fn tables(session: &Session, options: &Options) -> Result<Vec<String>, Error> {
+    let found = session.query_unpaged(TABLES, (&options.keyspace,)).await;
+    let found =
+        found.map_err(|error| failure::of_statement(&error))?.into_rows_result().map_err(failure::unreadable)?;
+    let names = found.rows::<(String,)>().map_err(failure::unreadable)?;
+    names.map(|name| name.map(|(name,)| name).map_err(failure::unreadable)).collect()
 }
 
 fn replication(session: &Session, options: &Options) -> Replication {
@@ -102,7 +122,7 @@ fn replication(session: &Session, options: &Options) -> Replication {
     })
 }
 
-fn other_version(options: &Options, version: i32) -> Error {
+pub(crate) fn other_version(options: &Options, version: i32) -> Error {
     Error::Refused(format!(
         "keyspace `{}` has tables of version `{version}`, this program needs `{VERSION}`: run the version that made \
          them, or name another keyspace",
@@ -111,7 +131,7 @@ fn other_version(options: &Options, version: i32) -> Error {
 }
 
 /// `None` until all tables were made.
-async fn version(session: &Session, options: &Options) -> Result<Option<i32>, Error> {
+pub(crate) async fn version(session: &Session, options: &Options) -> Result<Option<i32>, Error> {
     if !exists(session, VERSION_TABLE, options).await? {
         return Ok(None);
     }

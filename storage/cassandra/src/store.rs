@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chat4all_storage::diagnosis::Part;
 use chat4all_storage::status::Error;
 use chat4all_storage::status::rows::{ContactKey, Position};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -170,6 +171,11 @@ impl Store {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many nodes the cluster has.
+    pub(crate) fn nodes(&self) -> usize {
+        self.session.get_cluster_state().get_nodes_info().len()
+    }
+
     pub(crate) async fn check(&self) -> Result<(), Error> {
         self.run(&self.statements.version, ()).await
     }
@@ -238,11 +244,11 @@ impl Store {
     }
 }
 
-pub(crate) async fn migrate(options: &Options) -> Result<(), Error> {
+pub(crate) async fn migrate(options: &Options) -> Result<Vec<Part>, Error> {
     schema::migrate(&connect(options).await?, options).await
 }
 
-async fn connect(options: &Options) -> Result<Session, Error> {
+pub(crate) async fn connect(options: &Options) -> Result<Session, Error> {
     let profile = ExecutionProfile::builder()
         .consistency(options.consistency.into())
         .request_timeout(Some(options.request_timeout))

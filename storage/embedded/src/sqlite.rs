@@ -110,6 +110,21 @@ pub fn open_reader(file: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// Opens `file`, if it is there and not empty, to see whether it is ours. No turnstile is passed: nothing is written but what SQLite does of
+/// its own accord after a crash. Blocks.
+pub fn open_to_look(file: &Path, schema: &Schema) -> Result<Option<Connection>, OpenError> {
+    // By name only: see above.
+    if !file.exists() {
+        return Ok(None);
+    }
+    let connection = open_reader(file)?;
+    if is_new(&connection).map_err(|error| refusal(file, &error))? {
+        return Ok(None);
+    }
+    check_identity(&connection, file, schema)?;
+    Ok(Some(connection))
+}
+
 /// The most pages the file may grow to from now on; fewer than it has means: no more than it has.
 pub fn set_page_count_max(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
     connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))

@@ -29,13 +29,32 @@ impl ClientContext for Logs {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let refusal = match error.rdkafka_error_code() {
-            Some(Code::Authentication) => "the brokers refuse the login: check mechanism, user and password",
-            Some(Code::SSL) => "there is no TLS with the brokers: check their certificate and our authorities",
-            _ => return told(&error, reason),
-        };
-        *lock(&self.refusal) = Some(refusal);
+        if let Some(refusal) = refusal(&error, reason) {
+            *lock(&self.refusal) = Some(refusal);
+        }
         told(&error, reason);
+    }
+}
+
+/// What somebody must do before a connection comes about. librdkafka tells the cases apart in its `reason` only.
+fn refusal(error: &KafkaError, reason: &str) -> Option<&'static str> {
+    match error.rdkafka_error_code()? {
+        Code::Authentication if reason.contains("mechanism") && reason.contains("upported") => {
+            Some("the brokers do not know this login: set `sasl` to one of the mechanisms they have switched on")
+        }
+        Code::Authentication if reason.contains("SASL state") => {
+            Some("the brokers want no login there: leave `user` out, or give the port that has SASL")
+        }
+        Code::Authentication => Some("the brokers refuse the login: check `user`, its password, and `sasl`"),
+        Code::SSL if reason.contains("certificate verify failed") => Some(
+            "the brokers' certificate is not trusted: name the authority that signed it with `ca_file`, and the \
+             brokers as the certificate does",
+        ),
+        Code::SSL if reason.contains("certificate required") || reason.contains("bad certificate") => {
+            Some("the brokers want a certificate of ours: give `certificate_file` and `key_file`")
+        }
+        Code::SSL => Some("there is no TLS with the brokers: do they have it on this port?"),
+        _ => None,
     }
 }
 
@@ -64,6 +83,17 @@ pub(crate) fn failure(error: &KafkaError) -> Error {
     }
 }
 
+/// What may be done after the brokers answered a question with `code`; `what` says what could not be done.
+pub(crate) fn failed(what: &str, code: Code) -> Error {
+    match code {
+        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            Error::Refused(format!("{what}: our user has no right to; docs/ENGINES.md lists the rights needed"))
+        }
+        code if is_refusal(code) => Error::Refused(format!("{what}: {code}")),
+        code => Error::Unavailable(format!("{what}: {code}")),
+    }
+}
+
 /// Somebody must act before this can succeed.
 pub(crate) fn is_refusal(code: Code) -> bool {
     matches!(
@@ -81,4 +111,29 @@ pub(crate) fn is_refusal(code: Code) -> bool {
             | Code::UnknownTopicOrPartition
             | Code::UnknownTopic
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_us_out_is_told_apart_by_the_reason() {
+        let check = |code: Code, reason: &str, expected: &str| {
+            let refusal = refusal(&KafkaError::Global(code), reason).unwrap_or_default();
+            assert!(refusal.contains(expected), "{reason}: {refusal}");
+        };
+        // As librdkafka 2.12.1 says it.
+        let failed = "SASL authentication error: Authentication failed: Invalid username or password";
+        check(Code::Authentication, failed, "`user`, its password");
+        let unsupported =
+            "SASL handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: PLAIN";
+        check(Code::Authentication, unsupported, "set `sasl`");
+        let untrusted =
+            "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate";
+        check(Code::SSL, untrusted, "`ca_file`");
+        let plain = "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?";
+        check(Code::SSL, plain, "on this port");
+        assert_eq!(refusal(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down"), None);
+    }
 }

@@ -32,7 +32,7 @@ const GIVE_UP_MAX: Duration = Duration::from_secs(1);
 /// The topic's name, after the prefix.
 pub(crate) const TOPIC: &str = "cluster";
 
-fn topic(shared: &Shared) -> String {
+pub(crate) fn topic(shared: &Shared) -> String {
     format!("{}{TOPIC}", shared.options.topic_prefix)
 }
 
@@ -234,7 +234,7 @@ fn processes(notes: &BTreeMap<String, Value>) -> Vec<ProcessView> {
         .collect()
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(since_1970.as_millis().try_into().unwrap_or(u64::MAX))
 }

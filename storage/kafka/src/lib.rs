@@ -9,10 +9,12 @@
 //! What Kafka cannot do: `once`. The record is appended each time; whoever reads drops the repeats by their id.
 //! Retention goes by time alone, whether or not every group is past.
 
+mod admin;
 mod client;
 mod cluster;
 mod commit;
 mod consumer;
+mod doctor;
 mod events;
 mod latest;
 mod log;
@@ -26,5 +28,6 @@ mod record;
 mod shared;
 mod topics;
 
+pub use self::doctor::examine;
 pub use self::log::KafkaLog;
 pub use self::options::{Mechanism, Options, Sasl, Tls};

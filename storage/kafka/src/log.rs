@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chat4all_proto::Topic;
 use chat4all_proto::http::ClusterView;
+use chat4all_storage::diagnosis::Part;
 use chat4all_storage::log::{AppendError, Appended, Error, LatestValues, Log, NewRecord, Subscription, TopicSpec};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -31,12 +32,17 @@ impl KafkaLog {
         let shared = Arc::new(shared);
         Ok(Arc::new(Self { open: Arc::new(KeepOpen(shared.clone())), shared }))
     }
+
+    /// As [`Log::ensure_topics`]; says which topics there are now, our own included.
+    pub async fn make_topics(&self, topics: &[TopicSpec]) -> Result<Vec<Part>, Error> {
+        topics::ensure(&self.shared, topics).await
+    }
 }
 
 #[async_trait]
 impl Log for KafkaLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error> {
-        topics::ensure(&self.shared, topics).await
+        self.make_topics(topics).await.map(drop)
     }
 
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
@@ -44,7 +50,8 @@ impl Log for KafkaLog {
     }
 
     fn oldest_unacknowledged(&self) -> Option<Duration> {
-        self.shared.outbox.oldest()
+        // As long as no broker was ever reached, nothing would be answered either.
+        self.shared.outbox.oldest().or_else(|| self.shared.never_reached_for())
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error> {

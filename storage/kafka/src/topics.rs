@@ -6,16 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chat4all_proto::Topic;
+use chat4all_storage::diagnosis::Part;
 use chat4all_storage::log::{Error, TopicKind, TopicSpec};
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
-};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use crate::client::{self, Logs, failure};
+use crate::admin::{Admin, value};
+use crate::client::{self, failure};
 use crate::cluster;
-use crate::options::millis;
+use crate::options::Options;
 use crate::shared::{ASK_MAX, Shared};
 
 /// Copies of each partition where nothing else is asked for.
@@ -67,27 +66,51 @@ pub(crate) async fn existing(shared: &Arc<Shared>, topic: &Topic) -> Result<Arc<
 
 /// Partitions of a topic; `None` if it is not there. Blocks.
 fn count(shared: &Shared, name: &str) -> Result<Option<u32>, Error> {
+    Ok(look(shared, name)?.map(|found| found.partitions))
+}
+
+/// A topic as Kafka has it.
+pub(crate) struct Found {
+    pub partitions: u32,
+    /// Of the partition that has the fewest.
+    pub copies: usize,
+    /// Partitions that nobody can write to or read from now.
+    pub leaderless: usize,
+}
+
+/// `None` if there is no such topic. Blocks.
+pub(crate) fn look(shared: &Shared, name: &str) -> Result<Option<Found>, Error> {
     let metadata = shared.asker().fetch_metadata(Some(name), ASK_MAX).map_err(|error| shared.explain(&error))?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+    let partitions = topic.partitions();
     match topic.error().map(Code::from) {
-        None => Ok(Some(u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX))),
+        None => Ok(Some(Found {
+            partitions: u32::try_from(partitions.len()).unwrap_or(u32::MAX),
+            copies: partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+            leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
+        })),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
-        Some(code) if client::is_refusal(code) => Err(Error::Refused(format!("the topic `{name}`: {code}"))),
-        Some(code) => Err(Error::Unavailable(format!("the topic `{name}`: {code}"))),
+        Some(code) => Err(client::failed(&format!("the topic `{name}` cannot be described"), code)),
     }
 }
 
 /// A topic as Kafka shall have it.
-struct Wanted {
-    name: String,
+pub(crate) struct Wanted {
+    pub name: String,
     /// For people: as the port calls it, and as Kafka does if that differs.
-    title: String,
-    partitions: u32,
+    pub title: String,
+    pub partitions: u32,
     /// `None`: only the last value of each key is kept.
-    retention: Option<Duration>,
+    pub retention: Option<Duration>,
 }
 
 impl Wanted {
+    /// All of `specs`, and our own topic.
+    pub fn all(shared: &Shared, specs: &[TopicSpec]) -> Vec<Self> {
+        let ours = Self::new(shared, cluster::TOPIC, 1, None);
+        specs.iter().map(|spec| Self::of(shared, spec)).chain([ours]).collect()
+    }
+
     fn of(shared: &Shared, spec: &TopicSpec) -> Self {
         let retention = match spec.kind {
             TopicKind::Stream { retention } => Some(retention),
@@ -103,11 +126,15 @@ impl Wanted {
         Self { name, title, partitions, retention }
     }
 
-    fn policy(&self) -> &'static str {
+    fn part(&self, is_new: bool) -> Part {
+        Part { name: format!("topic {}", self.title), is_new }
+    }
+
+    pub fn policy(&self) -> &'static str {
         if self.retention.is_some() { "delete" } else { "compact" }
     }
 
-    fn check_count(&self, there: u32) -> Result<(), Error> {
+    pub fn check_count(&self, there: u32) -> Result<(), Error> {
         if there == self.partitions {
             return Ok(());
         }
@@ -118,7 +145,7 @@ impl Wanted {
         )))
     }
 
-    fn check_policy(&self, there: &str) -> Result<(), Error> {
+    pub fn check_policy(&self, there: &str) -> Result<(), Error> {
         if there == self.policy() {
             return Ok(());
         }
@@ -131,15 +158,15 @@ impl Wanted {
 }
 
 /// Makes the missing ones of `specs` and our own topic, or none if one of them is there otherwise.
-pub(crate) async fn ensure(shared: &Arc<Shared>, specs: &[TopicSpec]) -> Result<(), Error> {
-    let mut wanted: Vec<Wanted> = specs.iter().map(|spec| Wanted::of(shared, spec)).collect();
-    wanted.push(Wanted::new(shared, cluster::TOPIC, 1, None));
-    let (wanted, there) = shared
+pub(crate) async fn ensure(shared: &Arc<Shared>, specs: &[TopicSpec]) -> Result<Vec<Part>, Error> {
+    let wanted = Wanted::all(shared, specs);
+    let (wanted, there, brokers) = shared
         .blocking(move |shared| {
             let there: Result<Vec<_>, Error> = wanted.iter().map(|topic| count(shared, &topic.name)).collect();
-            Ok((wanted, there?))
+            Ok((wanted, there?, brokers(shared)?))
         })
         .await?;
+    let parts = wanted.iter().zip(&there).map(|(topic, there)| topic.part(there.is_none())).collect();
     let admin = Admin::new(shared)?;
     let mut missing = Vec::new();
     let mut outdated = Vec::new();
@@ -158,7 +185,7 @@ pub(crate) async fn ensure(shared: &Arc<Shared>, specs: &[TopicSpec]) -> Result<
         admin.update_retention(topic, &config).await?;
     }
     if !missing.is_empty() {
-        let replication = shared.blocking(|shared| replication(shared)).await?;
+        let replication = replication(shared, brokers)?;
         for topic in &missing {
             admin.create(topic, replication).await?;
         }
@@ -169,16 +196,24 @@ pub(crate) async fn ensure(shared: &Arc<Shared>, specs: &[TopicSpec]) -> Result<
         let name = shared.name(&spec.topic).into();
         shared.topics.insert(&spec.topic, Arc::new(TopicInfo { name, partitions: spec.partitions }));
     }
-    Ok(())
+    let Options { brokers: address, tls, sasl, topic_prefix: prefix, .. } = &shared.options;
+    let (tls, user) = (tls.is_some(), sasl.as_ref().map(|sasl| sasl.user.as_str()));
+    tracing::info!(address, brokers, topics = wanted.len(), prefix, tls, user, "connected to Kafka");
+    Ok(parts)
 }
 
-/// Copies of each partition of new topics. Blocks.
-fn replication(shared: &Shared) -> Result<u16, Error> {
+/// How many brokers there are. Blocks.
+pub(crate) fn brokers(shared: &Shared) -> Result<usize, Error> {
+    let metadata = shared.asker().fetch_metadata(None, ASK_MAX).map_err(|error| shared.explain(&error))?;
+    Ok(metadata.brokers().len())
+}
+
+/// Copies of each partition of new topics.
+pub(crate) fn replication(shared: &Shared, brokers: usize) -> Result<u16, Error> {
     if let Some(copies) = shared.options.replication {
         return Ok(copies);
     }
-    let metadata = shared.asker().fetch_metadata(None, ASK_MAX).map_err(|error| shared.explain(&error))?;
-    match metadata.brokers().len() {
+    match brokers {
         0 | 1 => {
             tracing::warn!("there is one broker: what is on the log has one copy, and is away while that broker is");
             Ok(1)
@@ -187,75 +222,6 @@ fn replication(shared: &Shared) -> Result<u16, Error> {
             "two brokers answer, three copies are usual: say `replication=2`, or `3` once there are more".into(),
         )),
         _ => Ok(REPLICATION),
-    }
-}
-
-fn value(config: &ConfigResource, name: &str) -> String {
-    config.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default()
-}
-
-struct Admin {
-    client: AdminClient<Logs>,
-    options: AdminOptions,
-}
-
-impl Admin {
-    fn new(shared: &Shared) -> Result<Self, Error> {
-        let config = shared.options.client(&shared.process);
-        let client = config.create_with_context(Logs::default()).map_err(|error| failure(&error))?;
-        let timeout = Some(ASK_MAX * 2);
-        Ok(Self { client, options: AdminOptions::new().request_timeout(timeout).operation_timeout(timeout) })
-    }
-
-    async fn create(&self, topic: &Wanted, replication: u16) -> Result<(), Error> {
-        let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-        let retention = topic.retention.map(millis);
-        let mut new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(i32::from(replication)))
-            .set("cleanup.policy", topic.policy())
-            .set("message.timestamp.type", "LogAppendTime")
-            .set("unclean.leader.election.enable", "false");
-        if replication >= 3 {
-            new = new.set("min.insync.replicas", "2");
-        }
-        if let Some(retention) = &retention {
-            new = new.set("retention.ms", retention);
-        }
-        let results = self.client.create_topics([&new], &self.options).await.map_err(|error| failure(&error))?;
-        results.into_iter().try_for_each(|result| match result {
-            // Another process was quicker.
-            Ok(_) | Err((_, Code::TopicAlreadyExists)) => Ok(()),
-            Err((name, code)) => {
-                let text = format!("the topic `{name}` cannot be made: {code}");
-                Err(if client::is_refusal(code) { Error::Refused(text) } else { Error::Unavailable(text) })
-            }
-        })
-    }
-
-    async fn config(&self, topic: &str) -> Result<ConfigResource, Error> {
-        let which = ResourceSpecifier::Topic(topic);
-        let results = self.client.describe_configs([&which], &self.options).await.map_err(|error| failure(&error))?;
-        let result = results.into_iter().next().unwrap_or(Err(Code::UnknownTopicOrPartition));
-        result.map_err(|code| Error::Unavailable(format!("the configuration of the topic `{topic}`: {code}")))
-    }
-
-    /// Kafka replaces all of a topic's own settings at once, so that the others are said again.
-    async fn update_retention(&self, topic: &Wanted, config: &ConfigResource) -> Result<(), Error> {
-        let Some(retention) = topic.retention.map(millis) else { return Ok(()) };
-        if value(config, "retention.ms") == retention {
-            return Ok(());
-        }
-        let mut altered = AlterConfig::new(ResourceSpecifier::Topic(&topic.name));
-        for entry in config.entries.iter().filter(|entry| entry.source == ConfigSource::DynamicTopic) {
-            if let (Some(value), true) = (&entry.value, entry.name != "retention.ms") {
-                altered = altered.set(&entry.name, value);
-            }
-        }
-        altered = altered.set("retention.ms", &retention);
-        let results = self.client.alter_configs([&altered], &self.options).await.map_err(|error| failure(&error))?;
-        results.into_iter().try_for_each(|result| match result {
-            Ok(_) => Ok(()),
-            Err((_, code)) => Err(Error::Refused(format!("the retention of the topic `{}`: {code}", topic.name))),
-        })
     }
 }
 

@@ -51,6 +51,8 @@ use self::writer::Writer;
 use crate::sqlite;
 use crate::turnstile::Turnstile;
 
+pub use self::schema::FILE;
+pub use self::topics::examine;
 pub use crate::sqlite::OpenError;
 
 /// Events that wait for the one who consumes. Their bytes are bounded too, by the poll thread.

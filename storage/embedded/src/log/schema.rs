@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::sqlite::Schema;
 
-pub(super) const FILE: &str = "log.db";
+/// In the folder.
+pub const FILE: &str = "log.db";
 
 /// Records are in one table a partition (see [`records_table`]), by offset: reading on from an offset costs the same
 /// whatever lies before and behind it.

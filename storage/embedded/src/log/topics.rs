@@ -2,14 +2,17 @@
 //! Topics are never removed, so that what was found once stays true.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chat4all_proto::Topic;
+use chat4all_storage::diagnosis::Finding;
 use chat4all_storage::log::{Error, TopicKind, TopicSpec};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::schema::{create_records, int, millis};
+use super::schema::{self, create_records, int, millis};
 use super::tx::Tx;
+use crate::doctor;
 
 /// A topic of the file.
 #[derive(Debug)]
@@ -51,6 +54,23 @@ fn partitions(connection: &Connection, topic: i64) -> rusqlite::Result<Vec<u32>>
         .prepare_cached("SELECT id FROM partitions WHERE topic = ? ORDER BY number")?
         .query_map([topic], |row| row.get(0))?
         .collect()
+}
+
+/// Finds out whether the log in `folder` can be used with `specs`. Makes and changes nothing. Blocks.
+pub fn examine(folder: &Path, specs: &[TopicSpec]) -> Vec<Finding> {
+    doctor::examine(folder, schema::FILE, &schema::SCHEMA, |connection| {
+        let mut there = 0;
+        let mut others = Vec::new();
+        for spec in specs {
+            match existing(connection, spec)? {
+                None => continue,
+                Some(found) if found == (is_latest(spec), spec.partitions as usize) => {}
+                Some(found) => others.push(mismatch(spec, found)),
+            }
+            there += 1;
+        }
+        Ok((format!("{there} of {} topics there", specs.len()), Finding::of_topics(&others)))
+    })
 }
 
 /// Makes the missing ones of `specs`, or none if one of them is there otherwise.

@@ -26,11 +26,13 @@ use async_trait::async_trait;
 use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
 use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
 use chat4all_storage::Status;
+use chat4all_storage::diagnosis::Finding;
 use chat4all_storage::status::rows::{self, Listing, Position};
 use chat4all_storage::status::{
     Claim, Claimed, DeadLetterFilter, DeadLetterRow, Error, Filter, Join, JoinKey, PageRequest, Write,
 };
 
+use crate::doctor;
 use crate::sqlite::{self, Schema};
 use crate::turnstile::Turnstile;
 use query::{dead_letters, joins};
@@ -65,18 +67,26 @@ pub struct EmbeddedStatus {
     readers: Readers,
 }
 
+/// In the folder.
+pub const FILE: &str = "status.db";
+const SCHEMA: Schema =
+    Schema { application_id: schema::APPLICATION_ID, version: schema::VERSION, create: schema::CREATE };
+
+/// Finds out whether the status store in `folder` can be used. Makes and changes nothing. Blocks.
+pub fn examine(folder: &Path) -> Vec<Finding> {
+    doctor::examine(folder, FILE, &SCHEMA, |_| Ok((format!("tables of version {}", schema::VERSION), None)))
+}
+
 impl EmbeddedStatus {
     /// Opens `dir/status.db`, making both where they are missing. Blocks for the time of some disk accesses, and while
     /// other processes write.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
         sqlite::make_folder(dir)?;
-        let file = dir.join("status.db");
+        let file = dir.join(FILE);
         let failed = |reason: String| OpenError::Database { file: file.clone(), reason };
         let turnstile = Turnstile::open(dir, "status")
             .map_err(|source| OpenError::NotWritable { folder: dir.to_owned(), source })?;
-        let schema =
-            Schema { application_id: schema::APPLICATION_ID, version: schema::VERSION, create: schema::CREATE };
-        let connection = sqlite::open_writer(&file, &schema, &turnstile, None)?;
+        let connection = sqlite::open_writer(&file, &SCHEMA, &turnstile, None)?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(|error| failed(error.to_string()))?;
         let writer = Writer::start(connection, turnstile, file.clone(), options.clone())
             .map_err(|error| failed(format!("no thread can be started: {error}")))?;
