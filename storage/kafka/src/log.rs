@@ -51,7 +51,7 @@ impl Log for KafkaLog {
 
     fn oldest_unacknowledged(&self) -> Option<Duration> {
         // As long as no broker was ever reached, nothing would be answered either.
-        self.shared.outbox.oldest().or_else(|| self.shared.never_reached_for())
+        self.shared.outbox.oldest().or_else(|| self.shared.topics.none_found_for())
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error> {

@@ -60,7 +60,7 @@ impl Shared {
             worker_producer: OnceLock::new(),
             asker: asking.create_with_context(Logs::default())?,
             observers: Mutex::default(),
-            topics: Topics::default(),
+            topics: Topics::new(),
             followers: Followers::default(),
             threads: Mutex::default(),
             closing: AtomicBool::new(false),

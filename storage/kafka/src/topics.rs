@@ -31,12 +31,22 @@ pub(crate) struct TopicInfo {
 }
 
 /// Topics found before.
-#[derive(Default)]
 pub(crate) struct Topics {
+    since: Instant,
     known: RwLock<HashMap<Topic, Arc<TopicInfo>>>,
 }
 
 impl Topics {
+    pub fn new() -> Self {
+        Self { since: Instant::now(), known: RwLock::default() }
+    }
+
+    /// How long none at all has been found; `None` once one was.
+    pub fn none_found_for(&self) -> Option<Duration> {
+        let is_empty = self.known.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        is_empty.then(|| self.since.elapsed())
+    }
+
     fn get(&self, topic: &Topic) -> Option<Arc<TopicInfo>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
