@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
-/// The web server tells at every start what we tell in better words. A directive of the user's for it wins.
-const QUIET: &str = "actix_server=warn";
+/// The web server tells at every start what we tell in better words, Cassandra's driver at every connection that it is
+/// no ScyllaDB. A directive of the user's for them wins.
+const QUIET: &str = "actix_server=warn,scylla=warn";
 
 /// Starts logging as configured. Once a process.
 pub fn start(config: &Config) {

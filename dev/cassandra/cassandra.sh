@@ -79,7 +79,8 @@ cassandra_env() {
         return
     fi
     tls=cassandra://127.0.0.1:$(port_of cassandra tls)/chat4all
-    printf 'export CHAT4ALL_STATUS=%q\n' "$client?$(secure_parameters cassandra "$secure_user")"
+    client+="?$(secure_parameters cassandra "$secure_user")"
+    printf 'export CHAT4ALL_STATUS=%q\nexport SERVICES_STATUS_PLAIN=%q\n' "$client" "$client"
     printf 'export SERVICES_STATUS_TLS=%q\n' "$tls?$(secure_parameters cassandra "$secure_user" tls)"
     printf 'export SERVICES_STATUS_TLS_GUEST=%q\n' "$tls?$(secure_parameters cassandra "$secure_guest" tls)"
 }

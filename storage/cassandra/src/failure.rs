@@ -22,22 +22,41 @@ pub(crate) fn of_preparing(error: &PrepareError) -> Error {
 }
 
 pub(crate) fn of_connecting(error: &NewSessionError) -> Error {
-    if is_about_credentials(error) {
-        return Error::Refused("Cassandra does not let us in: check the user and the password".into());
-    }
-    away(error)
+    let refusal = last_connection_error(error).and_then(|last| of_login(last).or_else(|| of_tls(last)));
+    refusal.map_or_else(|| away(error), Error::Refused)
 }
 
-fn is_about_credentials(error: &NewSessionError) -> bool {
-    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
-        last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
-        ..
-    })) = error
-    else {
-        return false;
-    };
+fn last_connection_error(error: &NewSessionError) -> Option<&ConnectionError> {
+    match error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error,
+            ..
+        })) => Some(last_connection_error),
+        _ => None,
+    }
+}
+
+fn of_login(error: &ConnectionError) -> Option<String> {
     use ConnectionSetupRequestErrorKind::{DbError as Answer, MissingAuthentication};
-    matches!(setup.error, MissingAuthentication | Answer(DbError::AuthenticationError, _))
+    let ConnectionError::ConnectionSetupRequestError(setup) = error else { return None };
+    match setup.error {
+        MissingAuthentication => Some("Cassandra asks for a login: configure `user` and a password".into()),
+        Answer(DbError::AuthenticationError, _) => {
+            Some("Cassandra refuses the login: check the user and the password".into())
+        }
+        _ => None,
+    }
+}
+
+/// A node that hangs up in a handshake is none of these: it may just have ended.
+fn of_tls(error: &ConnectionError) -> Option<String> {
+    let ConnectionError::IoError(error) = error else { return None };
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(problem) => Some(format!(
+            "the certificate of Cassandra is not to be trusted: {problem}; check it and our authorities (`ca_file`)"
+        )),
+        problem => Some(format!("there is no TLS with Cassandra: {problem}")),
+    }
 }
 
 /// Another version's row, or a damaged one.

@@ -50,9 +50,11 @@ pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     }
 }
 
-/// An error that a client has of its own accord.
+/// An error that a client has of its own accord. Having read all there is, is none.
 pub(crate) fn told(error: &KafkaError, reason: &str) {
-    info!(%error, reason, "Kafka");
+    if error.rdkafka_error_code() != Some(Code::PartitionEOF) {
+        info!(%error, reason, "Kafka");
+    }
 }
 
 /// What may be done after `error`.
