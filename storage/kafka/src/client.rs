@@ -1,6 +1,7 @@
 //! What all of librdkafka's clients have in common: where their logs go, and what their errors mean.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use chat4all_storage::log::Error;
 use rdkafka::ClientContext;
@@ -10,16 +11,20 @@ use tracing::{debug, info, warn};
 
 use crate::shared::lock;
 
+/// What a broker refuses again and again librdkafka tells every 30 s only, once it tries the next time.
+const REFUSAL_KEPT: Duration = Duration::from_secs(35);
+
 /// The context of a client that only asks.
 #[derive(Default)]
 pub(crate) struct Logs {
-    /// Why no connection comes about, if that is known. librdkafka's own answers do not say it.
-    refusal: Mutex<Option<&'static str>>,
+    /// Why no connection came about, and when that was told. librdkafka's own answers do not say it.
+    refusal: Mutex<Option<(Instant, &'static str)>>,
 }
 
 impl Logs {
-    pub fn take_refusal(&self) -> Option<&'static str> {
-        lock(&self.refusal).take()
+    /// Why there is no connection, if a person must act.
+    pub fn refusal(&self) -> Option<&'static str> {
+        lock(&self.refusal).filter(|(told, _)| told.elapsed() < REFUSAL_KEPT).map(|(_, refusal)| refusal)
     }
 }
 
@@ -34,7 +39,7 @@ impl ClientContext for Logs {
             Some(Code::SSL) => "there is no TLS with the brokers: check their certificate and our authorities",
             _ => return told(&error, reason),
         };
-        *lock(&self.refusal) = Some(refusal);
+        *lock(&self.refusal) = Some((Instant::now(), refusal));
         told(&error, reason);
     }
 }
@@ -64,6 +69,17 @@ pub(crate) fn failure(error: &KafkaError) -> Error {
         Some(code) if is_refusal(code) => Error::Refused(text),
         _ => Error::Unavailable(text),
     }
+}
+
+/// As `failure`, for what a broker answers about `topic`. `right` is what it asked for, as Kafka calls it.
+pub(crate) fn failure_on(topic: &str, code: Code, right: &str) -> Error {
+    let text = match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            format!("the user may not use the topic `{topic}`: the right `{right}` is missing")
+        }
+        other => format!("the topic `{topic}`: {other}"),
+    };
+    if is_refusal(code) { Error::Refused(text) } else { Error::Unavailable(text) }
 }
 
 /// Somebody must act before this can succeed.

@@ -13,7 +13,7 @@ use rdkafka::admin::{
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use crate::client::{self, Logs, failure};
+use crate::client::{Logs, failure, failure_on};
 use crate::cluster;
 use crate::options::millis;
 use crate::shared::{ASK_MAX, Shared};
@@ -72,8 +72,7 @@ fn count(shared: &Shared, name: &str) -> Result<Option<u32>, Error> {
     match topic.error().map(Code::from) {
         None => Ok(Some(u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX))),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
-        Some(code) if client::is_refusal(code) => Err(Error::Refused(format!("the topic `{name}`: {code}"))),
-        Some(code) => Err(Error::Unavailable(format!("the topic `{name}`: {code}"))),
+        Some(code) => Err(failure_on(name, code, "Describe")),
     }
 }
 
@@ -224,10 +223,7 @@ impl Admin {
         results.into_iter().try_for_each(|result| match result {
             // Another process was quicker.
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => Ok(()),
-            Err((name, code)) => {
-                let text = format!("the topic `{name}` cannot be made: {code}");
-                Err(if client::is_refusal(code) { Error::Refused(text) } else { Error::Unavailable(text) })
-            }
+            Err((name, code)) => Err(failure_on(&name, code, "Create")),
         })
     }
 
@@ -235,7 +231,7 @@ impl Admin {
         let which = ResourceSpecifier::Topic(topic);
         let results = self.client.describe_configs([&which], &self.options).await.map_err(|error| failure(&error))?;
         let result = results.into_iter().next().unwrap_or(Err(Code::UnknownTopicOrPartition));
-        result.map_err(|code| Error::Unavailable(format!("the configuration of the topic `{topic}`: {code}")))
+        result.map_err(|code| failure_on(topic, code, "DescribeConfigs"))
     }
 
     /// Kafka replaces all of a topic's own settings at once, so that the others are said again.
@@ -252,10 +248,8 @@ impl Admin {
         }
         altered = altered.set("retention.ms", &retention);
         let results = self.client.alter_configs([&altered], &self.options).await.map_err(|error| failure(&error))?;
-        results.into_iter().try_for_each(|result| match result {
-            Ok(_) => Ok(()),
-            Err((_, code)) => Err(Error::Refused(format!("the retention of the topic `{}`: {code}", topic.name))),
-        })
+        let refused = results.into_iter().find_map(Result::err);
+        refused.map_or(Ok(()), |(_, code)| Err(failure_on(&topic.name, code, "AlterConfigs")))
     }
 }
 

@@ -109,5 +109,5 @@ async fn a_missing_right_is_refused_and_named() {
     let log = KafkaLog::open(options).unwrap();
     let refused = log.ensure_topics(&specs()).await;
     let Err(Error::Refused(text)) = &refused else { panic!("{refused:?}") };
-    assert!(text.contains(&topic) && text.contains("authorization failed"), "{text}");
+    assert!(text.contains(&topic) && text.contains("the right `Describe` is missing"), "{text}");
 }
