@@ -55,10 +55,14 @@ pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     }
 }
 
-/// An error that a client has of its own accord. Having read all there is, is none.
+/// An error that a client has of its own accord.
 pub(crate) fn told(error: &KafkaError, reason: &str) {
-    if error.rdkafka_error_code() != Some(Code::PartitionEOF) {
-        info!(%error, reason, "Kafka");
+    match error.rdkafka_error_code() {
+        // Having read all there is, is none.
+        Some(Code::PartitionEOF) => {}
+        // Repeats at each try that there is none of the connections whose errors were told before.
+        Some(Code::AllBrokersDown) => debug!(%error, reason, "Kafka"),
+        _ => info!(%error, reason, "Kafka"),
     }
 }
 
