@@ -63,8 +63,8 @@ async fn a_wrong_password_is_refused_in_time_and_stands_nowhere() {
     options.credentials.as_mut().unwrap().password = CANARY.into();
     let told = refusal(&options).await;
     assert_eq!(told, "Cassandra refuses the login: check the user and the password");
-    let logs = logs.text();
-    assert!(logs.contains(&told) && !logs.contains(CANARY), "{logs}");
+    assert!(!logs.lines_with(&told).is_empty());
+    assert_eq!(logs.lines_with(CANARY), [""; 0]);
 }
 
 #[tokio::test]

@@ -73,8 +73,8 @@ async fn a_wrong_password_is_refused_in_time_and_stands_nowhere() {
         let told = all_is_refused(options, "the brokers refuse the login: check mechanism, user and password").await;
         assert!(!told.contains(CANARY), "{told}");
     }
-    let logs = logs.text();
-    assert!(logs.contains("invalid credentials") && !logs.contains(CANARY), "{logs}");
+    assert!(!logs.lines_with("invalid credentials").is_empty());
+    assert_eq!(logs.lines_with(CANARY), [""; 0]);
 }
 
 #[tokio::test]

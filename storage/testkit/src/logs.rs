@@ -23,8 +23,10 @@ impl Logs {
         .clone()
     }
 
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes()).into_owned()
+    /// The lines so far that contain `part`.
+    pub fn lines_with(&self, part: &str) -> Vec<String> {
+        let bytes = self.bytes();
+        String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
     }
 
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
