@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
-/// The web server tells at every start what we tell in better words. A directive of the user's for it wins.
-const QUIET: &str = "actix_server=warn";
+/// The web server tells at every start what we tell in better words. Cassandra's driver tells at every connection that it
+/// is no ScyllaDB, and at every try what is wrong, which we tell once. A directive of the user's for them wins.
+const QUIET: &str = "actix_server=warn,scylla=warn,scylla::cluster::metadata=off";
 
 /// Starts logging as configured. Once a process.
 pub fn start(config: &Config) {

@@ -2,14 +2,12 @@
 # Kafka in KRaft mode: one node, or three that are brokers and controllers both. Sourced by `dev/services`.
 # $set/kafka.prepared stands once all nodes have their configuration and formatted storage; it holds `BROKERS SECURE`.
 
-kafka_user=chat4all
-
 # Makes the nodes' folders, unless they are there already with the same shape. BROKERS empty: as it is, else 1.
 kafka_prepare() { # BROKERS|'' SECURE|''
     local brokers secure
     if read -r brokers secure 2>/dev/null <"$set/kafka.prepared"; then
         [ "${1:-$brokers}" = "$brokers" ] || die_usage "this set has $brokers broker(s): \`down\` first, or take another --set"
-        [ "${2:-$secure}" = "$secure" ] || die_usage "this set was made without --secure: \`down\` first, or take another --set"
+        check_secure "$2" "$secure"
         return
     fi
     remove_services "$set"/kafka-*
@@ -18,32 +16,42 @@ kafka_prepare() { # BROKERS|'' SECURE|''
 }
 
 kafka_make() { # BROKERS SECURE
-    local brokers=$1 secure=$2 node controllers='' initial='' cluster
+    local brokers=$1 secure=$2 node controllers='' initial='' cluster scram=()
     for node in $(seq "$brokers"); do
         mkdir -p "$set/kafka-$node/tmp"
         reserve_port "kafka-$node" client
         reserve_port "kafka-$node" controller
-        [ "$secure" = no ] || reserve_port "kafka-$node" secure
+        [ "$secure" = no ] || { reserve_port "kafka-$node" tls; reserve_port "kafka-$node" plain; }
         controllers+=,127.0.0.1:$(port_of "kafka-$node" controller)
         initial+=,$node@127.0.0.1:$(port_of "kafka-$node" controller):$(kafka_uuid)
     done
-    [ "$secure" = no ] || head -c 18 /dev/urandom | base64 | tr -d '+/=' >"$set/kafka.password"
+    if [ "$secure" = yes ]; then
+        secure_make
+        mapfile -t scram < <(kafka_scram "$secure_user" "$secure_guest")
+    fi
     cluster=$(kafka_uuid)
     for node in $(seq "$brokers"); do
         kafka_configure "$node" "$brokers" "$secure" "${controllers#,}" >"$set/kafka-$node/server.properties"
         kafka_tool "kafka-$node" kafka.tools.StorageTool format -t "$cluster" -c "$set/kafka-$node/server.properties" \
-            --initial-controllers "${initial#,}"
+            --initial-controllers "${initial#,}" "${scram[@]}"
     done
+}
+
+# Prints the format's arguments, one a line, that let USERs in with SCRAM.
+kafka_scram() { # USER...
+    printf -- "--add-scram\nSCRAM-SHA-512=[name=%s,password=$(<"$set/secure/kafka.password")]\n" "$@"
 }
 
 # Prints a node's server.properties.
 kafka_configure() { # NODE BROKERS SECURE CONTROLLERS
     local name=kafka-$1 listeners
     listeners=PLAINTEXT://127.0.0.1:$(port_of "$name" client),CONTROLLER://127.0.0.1:$(port_of "$name" controller)
-    [ "$3" = no ] || listeners+=,SECURE://127.0.0.1:$(port_of "$name" secure)
+    [ "$3" = no ] ||
+        listeners+=,TLS://127.0.0.1:$(port_of "$name" tls),PLAIN://127.0.0.1:$(port_of "$name" plain)
     render "$here/kafka/server.properties" NODE="$1" BROKERS="$2" MIN_ISR=$(($2 / 2 + 1)) CONTROLLERS="$4" \
         LISTENERS="$listeners" DATA="$set/$name/data" SESSION_TIMEOUT_MS=$(($2 == 1 ? 2000 : 3000))
-    [ "$3" = no ] || render "$here/kafka/secure.properties" USER="$kafka_user" PASSWORD="$(<"$set/kafka.password")"
+    [ "$3" = no ] || render "$here/kafka/secure.properties" STORE="$set/secure/server.p12" STORE_PASSWORD="$store_password" \
+        USER="$secure_user" GUEST="$secure_guest" PASSWORD="$(<"$set/secure/kafka.password")"
 }
 
 # 16 random bytes as Kafka writes them: base64 for URLs, not padded, never starting like an option.
@@ -86,14 +94,21 @@ kafka_entry() { # NAME
 }
 
 kafka_env() {
-    local name hosts='' secure=''
+    [ -n "$(names kafka)" ] || return 0
+    echo "export CHAT4ALL_LOG=kafka://$(kafka_hosts client)"
+    [ -n "$(port_of kafka-1 tls)" ] || return 0
+    local tls plain
+    tls="kafka://$(kafka_hosts tls)?sasl=scram-sha-512&" plain="kafka://$(kafka_hosts plain)?sasl=plain&"
+    printf 'export SERVICES_LOG_TLS=%q\n' "$tls$(secure_parameters kafka "$secure_user" tls)"
+    printf 'export SERVICES_LOG_TLS_GUEST=%q\n' "$tls$(secure_parameters kafka "$secure_guest" tls)"
+    printf 'export SERVICES_LOG_PLAIN=%q\n' "$plain$(secure_parameters kafka "$secure_user")"
+}
+
+# Prints the addresses of all nodes for one listener.
+kafka_hosts() { # KIND
+    local name hosts=''
     for name in $(names kafka); do
-        hosts+=,127.0.0.1:$(port_of "$name" client)
-        secure+=,127.0.0.1:$(port_of "$name" secure)
+        hosts+=,127.0.0.1:$(port_of "$name" "$1")
     done
-    [ -z "$hosts" ] || echo "export CHAT4ALL_LOG=kafka://${hosts#,}"
-    [ -f "$set/kafka.password" ] || return 0
-    echo "export CHAT4ALL_KAFKA_SASL_HOSTS=${secure#,}"
-    echo "export CHAT4ALL_KAFKA_SASL_USER=$kafka_user"
-    printf 'export CHAT4ALL_KAFKA_SASL_PASSWORD_FILE=%q\n' "$set/kafka.password"
+    echo "${hosts#,}"
 }

@@ -31,9 +31,14 @@ release_ports() { # NAME
     done <"$set/$1/ports"
 }
 
-# Sends REQUEST (hexadecimal, as \x00) and prints the answer's first bytes in hexadecimal. Fails when there is none within 5 s.
-ask() ( # PORT REQUEST
+# Sends each REQUEST (as printf's %b takes it) when the one before is answered, and prints the answers' first bytes in
+# hexadecimal, a line each. Fails when one has no answer within 5 s.
+ask() ( # PORT REQUEST...
     { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || exit 1
-    printf '%b' "$2" >&3 2>/dev/null
-    timeout 5 dd bs=4096 count=1 <&3 2>/dev/null | od -An -v -tx1 | tr -d ' \n'
+    for request in "${@:2}"; do
+        printf '%b' "$request" >&3 2>/dev/null || exit 1
+        answer=$(timeout 5 dd bs=4096 count=1 <&3 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
+        [ -n "$answer" ] || exit 1
+        echo "$answer"
+    done
 )

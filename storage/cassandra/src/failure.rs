@@ -22,21 +22,11 @@ pub(crate) fn of_preparing(error: &PrepareError) -> Error {
 }
 
 pub(crate) fn of_connecting(error: &NewSessionError) -> Error {
-    match connection(error) {
-        Some(ConnectionError::ConnectionSetupRequestError(setup)) if is_about_credentials(&setup.error) => {
-            Error::Refused("Cassandra does not let us in: check the user and the password".into())
-        }
-        Some(ConnectionError::IoError(error)) if is_untrusted(error) => Error::Refused(
-            "the certificate of Cassandra is not trusted: name the authority that signed it with `ca_file`, and the \
-             nodes as the certificate does"
-                .into(),
-        ),
-        _ => away(error),
-    }
+    let refusal = last_connection_error(error).and_then(|last| of_login(last).or_else(|| of_tls(last)));
+    refusal.map_or_else(|| away(error), Error::Refused)
 }
 
-/// What became of the last connection that was tried.
-fn connection(error: &NewSessionError) -> Option<&ConnectionError> {
+fn last_connection_error(error: &NewSessionError) -> Option<&ConnectionError> {
     match error {
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
             last_connection_error,
@@ -46,14 +36,27 @@ fn connection(error: &NewSessionError) -> Option<&ConnectionError> {
     }
 }
 
-fn is_about_credentials(error: &ConnectionSetupRequestErrorKind) -> bool {
+fn of_login(error: &ConnectionError) -> Option<String> {
     use ConnectionSetupRequestErrorKind::{DbError as Answer, MissingAuthentication};
-    matches!(error, MissingAuthentication | Answer(DbError::AuthenticationError, _))
+    let ConnectionError::ConnectionSetupRequestError(setup) = error else { return None };
+    match setup.error {
+        MissingAuthentication => Some("Cassandra asks for a login: configure `user` and a password".into()),
+        Answer(DbError::AuthenticationError, _) => {
+            Some("Cassandra refuses the login: check the user and the password".into())
+        }
+        _ => None,
+    }
 }
 
-fn is_untrusted(error: &std::io::Error) -> bool {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+/// A node that hangs up in a handshake is none of these: it may just have ended.
+fn of_tls(error: &ConnectionError) -> Option<String> {
+    let ConnectionError::IoError(error) = error else { return None };
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(problem) => Some(format!(
+            "the certificate of Cassandra is not to be trusted: {problem}; check it and our authorities (`ca_file`)"
+        )),
+        problem => Some(format!("there is no TLS with Cassandra: {problem}")),
+    }
 }
 
 /// Another version's row, or a damaged one.

@@ -36,7 +36,8 @@ pub struct Options {
     pub in_flight_max: usize,
 }
 
-/// TLS to the nodes. Certificates are always verified.
+/// TLS to the nodes. Certificates are always verified, and each must name its node's IP address: that is all that the
+/// others tell of a node.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     /// PEM file of the authorities to trust. Default: the system's.

@@ -256,7 +256,9 @@ pub(crate) async fn connect(options: &Options) -> Result<Session, Error> {
     let mut builder = SessionBuilder::new()
         .known_nodes(&options.nodes)
         .default_execution_profile_handle(profile.into_handle())
-        .fetch_schema_metadata(false);
+        // All that routing by token needs: how our keyspace is replicated. Columns come with prepared statements.
+        .keyspaces_to_fetch([&options.keyspace])
+        .fetch_full_schema_metadata(false);
     if let Some(credentials) = &options.credentials {
         builder = builder.user(&credentials.user, credentials.password.expose_secret());
     }

@@ -59,7 +59,7 @@ impl Admin {
         results.into_iter().try_for_each(|result| match result {
             // Another process was quicker.
             Ok(_) | Err((_, Code::TopicAlreadyExists)) => Ok(()),
-            Err((name, code)) => Err(client::failed(&format!("the topic `{name}` cannot be made"), code)),
+            Err((name, code)) => Err(client::failed(&format!("the topic `{name}` cannot be made"), "Create", code)),
         })
     }
 
@@ -68,7 +68,8 @@ impl Admin {
         let which = ResourceSpecifier::Topic(topic);
         let results = self.client.describe_configs([&which], &self.options).await.map_err(|error| failure(&error))?;
         let result = results.into_iter().next().unwrap_or(Err(Code::UnknownTopicOrPartition));
-        result.map_err(|code| client::failed(&format!("the configuration of the topic `{topic}` cannot be read"), code))
+        let what = format!("the configuration of the topic `{topic}` cannot be read");
+        result.map_err(|code| client::failed(&what, "DescribeConfigs", code))
     }
 
     /// Kafka replaces all of a topic's own settings at once, so that the others are said again.
@@ -85,9 +86,8 @@ impl Admin {
         }
         altered = altered.set("retention.ms", &retention);
         let results = self.client.alter_configs([&altered], &self.options).await.map_err(|error| failure(&error))?;
-        results.into_iter().try_for_each(|result| match result {
-            Ok(_) => Ok(()),
-            Err((_, code)) => Err(Error::Refused(format!("the retention of the topic `{}`: {code}", topic.name))),
-        })
+        let what = format!("the retention of the topic `{}` cannot be set", topic.name);
+        let refused = results.into_iter().find_map(Result::err);
+        refused.map_or(Ok(()), |(_, code)| Err(client::failed(&what, "AlterConfigs", code)))
     }
 }

@@ -1,6 +1,7 @@
 //! What all of librdkafka's clients have in common: where their logs go, and what their errors mean.
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use chat4all_storage::log::Error;
 use rdkafka::ClientContext;
@@ -10,16 +11,20 @@ use tracing::{debug, info, warn};
 
 use crate::shared::lock;
 
+/// What a broker refuses again and again librdkafka tells every 30 s only, once it tries the next time.
+const REFUSAL_KEPT: Duration = Duration::from_secs(35);
+
 /// The context of a client that only asks.
 #[derive(Default)]
 pub(crate) struct Logs {
-    /// Why no connection comes about, if that is known. librdkafka's own answers do not say it.
-    refusal: Mutex<Option<&'static str>>,
+    /// Why no connection came about, and when that was told. librdkafka's own answers do not say it.
+    refusal: Mutex<Option<(Instant, &'static str)>>,
 }
 
 impl Logs {
-    pub fn take_refusal(&self) -> Option<&'static str> {
-        lock(&self.refusal).take()
+    /// Why there is no connection, if a person must act.
+    pub fn refusal(&self) -> Option<&'static str> {
+        lock(&self.refusal).filter(|(told, _)| told.elapsed() < REFUSAL_KEPT).map(|(_, refusal)| refusal)
     }
 }
 
@@ -30,7 +35,7 @@ impl ClientContext for Logs {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(refusal) = refusal(&error, reason) {
-            *lock(&self.refusal) = Some(refusal);
+            *lock(&self.refusal) = Some((Instant::now(), refusal));
         }
         told(&error, reason);
     }
@@ -71,7 +76,13 @@ pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
 
 /// An error that a client has of its own accord.
 pub(crate) fn told(error: &KafkaError, reason: &str) {
-    info!(%error, reason, "Kafka");
+    match error.rdkafka_error_code() {
+        // Having read all there is, is none.
+        Some(Code::PartitionEOF) => {}
+        // Repeats at each try that there is none of the connections whose errors were told before.
+        Some(Code::AllBrokersDown) => debug!(%error, reason, "Kafka"),
+        _ => info!(%error, reason, "Kafka"),
+    }
 }
 
 /// What may be done after `error`.
@@ -83,11 +94,12 @@ pub(crate) fn failure(error: &KafkaError) -> Error {
     }
 }
 
-/// What may be done after the brokers answered a question with `code`; `what` says what could not be done.
-pub(crate) fn failed(what: &str, code: Code) -> Error {
+/// What may be done after the brokers answered with `code`; `what` could not be done, for which the user needs `right`, as
+/// Kafka calls it.
+pub(crate) fn failed(what: &str, right: &str, code: Code) -> Error {
     match code {
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-            Error::Refused(format!("{what}: our user has no right to; docs/ENGINES.md lists the rights needed"))
+            Error::Refused(format!("{what}: the right `{right}` is missing; docs/ENGINES.md lists those needed"))
         }
         code if is_refusal(code) => Error::Refused(format!("{what}: {code}")),
         code => Error::Unavailable(format!("{what}: {code}")),

@@ -219,7 +219,7 @@ fn read_ends(shared: &Shared, topics: &[String]) -> Result<(), Error> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     reader.committed_offsets(list, ASK_MAX).map(drop).map_err(|error| {
-        refused(&error, format!("the commits of the group `{}` cannot be read", shared.group_name(GROUP)))
+        refused(&error, format!("the commits of the group `{}` cannot be read", shared.group_name(GROUP)), "Read")
     })
 }
 
@@ -232,15 +232,15 @@ fn read_end(reader: &BaseConsumer<Logs>, topic: &str) -> Result<(), Error> {
         match reader.poll(POLL) {
             None => {}
             Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-            Some(Err(error)) => return Err(refused(&error, format!("the topic `{topic}` cannot be read"))),
+            Some(Err(error)) => return Err(refused(&error, format!("the topic `{topic}` cannot be read"), "Read")),
         }
     }
     Err(Error::Unavailable(format!("the topic `{topic}` cannot be read: no answer")))
 }
 
-fn refused(error: &KafkaError, what: String) -> Error {
+fn refused(error: &KafkaError, what: String, right: &str) -> Error {
     match error.rdkafka_error_code() {
-        Some(code) => client::failed(&what, code),
+        Some(code) => client::failed(&what, right, code),
         None => Error::Unavailable(format!("{what}: {error}")),
     }
 }
@@ -257,7 +257,8 @@ fn write_tombstone(shared: &Shared, topic: &str) -> Result<Option<ClockReading>,
 }
 
 fn write_once(producer: &BaseProducer<Report>, topic: &str) -> Result<Option<ClockReading>, Error> {
-    let failed = |error: &KafkaError| refused(error, format!("a record cannot be written to the topic `{topic}`"));
+    let failed =
+        |error: &KafkaError| refused(error, format!("a record cannot be written to the topic `{topic}`"), "Write");
     let asked_at = cluster::now();
     producer.send(BaseRecord::<str, [u8]>::to(topic).key(KEY)).map_err(|(error, _)| failed(&error))?;
     let deadline = Instant::now() + 2 * ASK_MAX;

@@ -96,7 +96,7 @@ impl Shared {
 
     /// What may be done after `error` of the asker's.
     pub fn explain(&self, error: &KafkaError) -> Error {
-        match self.asker().client().context().take_refusal() {
+        match self.asker().client().context().refusal() {
             Some(refusal) => Error::Refused(refusal.into()),
             None => failure(error),
         }

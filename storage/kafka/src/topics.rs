@@ -100,7 +100,7 @@ pub(crate) fn look(shared: &Shared, name: &str) -> Result<Option<Found>, Error> 
             leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
         })),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
-        Some(code) => Err(client::failed(&format!("the topic `{name}` cannot be described"), code)),
+        Some(code) => Err(client::failed(&format!("the topic `{name}` cannot be described"), "Describe", code)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A real server for the tests, named by `CHAT4ALL_TEST_CASSANDRA`, and a door to it that can be shut.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use chat4all_cassandra::{CassandraStatus, Options};
 use futures_util::FutureExt;
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -24,7 +27,8 @@ pub async fn on_a_server(test: impl AsyncFnOnce(Options)) {
     let mut options = Options::new(vec![server.clone()], &keyspace);
     options.request_timeout = Duration::from_secs(20); // for a busy machine
     let ended = AssertUnwindSafe(test(options)).catch_unwind().await;
-    drop_keyspace(&server, &keyspace).await;
+    let session = SessionBuilder::new().known_node(&server).build().await.unwrap();
+    drop_keyspace(&session, &keyspace).await;
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
     }
@@ -36,8 +40,7 @@ pub async fn connected(options: &Options) -> Arc<CassandraStatus> {
     status
 }
 
-async fn drop_keyspace(server: &str, keyspace: &str) {
-    let session = SessionBuilder::new().known_node(server).build().await.unwrap();
+pub async fn drop_keyspace(session: &Session, keyspace: &str) {
     let mut statement = scylla::statement::Statement::new(format!("DROP KEYSPACE IF EXISTS {keyspace}"));
     statement.set_request_timeout(Some(PATIENCE));
     session.query_unpaged(statement, ()).await.unwrap();
