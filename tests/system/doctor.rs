@@ -207,6 +207,10 @@ fn a_login_that_kafka_refuses_is_told_of() {
     let Some(user) = server("CHAT4ALL_KAFKA_SASL_USER", test) else { return };
     let Some(file) = server("CHAT4ALL_KAFKA_SASL_PASSWORD_FILE", test) else { return };
     let cluster = Cluster::new();
+    if let Some(plain) = server("CHAT4ALL_TEST_KAFKA", test) {
+        let needless = format!("kafka://{plain}?sasl=plain&user={user}&password_file={file}");
+        Said::by(&cluster, &["doctor", "--log", &needless]).ended_with(1).has_line(&["log (", "want no login there"]);
+    }
     let url = |sasl: &str, file: &str| format!("kafka://{hosts}?sasl={sasl}&user={user}&password_file={file}");
     Said::by(&cluster, &["doctor", "--log", &url("plain", &file)]).ended_with(0).has_line(&["log (", "reached"]);
 

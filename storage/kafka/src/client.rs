@@ -44,11 +44,11 @@ impl ClientContext for Logs {
 /// What somebody must do before a connection comes about. librdkafka tells the cases apart in its `reason` only.
 fn refusal(error: &KafkaError, reason: &str) -> Option<&'static str> {
     match error.rdkafka_error_code()? {
-        Code::Authentication if reason.contains("mechanism") && reason.contains("upported") => {
-            Some("the brokers do not know this login: set `sasl` to one of the mechanisms they have switched on")
-        }
-        Code::Authentication if reason.contains("SASL state") => {
+        Code::Authentication if reason.contains("current SASL state") => {
             Some("the brokers want no login there: leave `user` out, or give the port that has SASL")
+        }
+        Code::Authentication if reason.contains("Unsupported SASL mechanism") => {
+            Some("the brokers do not know this login: set `sasl` to one of the mechanisms they have switched on")
         }
         Code::Authentication => Some("the brokers refuse the login: check `user`, its password, and `sasl`"),
         Code::SSL if reason.contains("certificate verify failed") => Some(

@@ -209,33 +209,37 @@ impl Examination {
 
 /// Reads up to the end of a partition of each topic, where there is nothing, and asks for the commits of a group.
 fn read_ends(shared: &Shared, topics: &[String]) -> Result<(), Error> {
-    let mut config = shared.options.consumer(&shared.process, &shared.group_name(GROUP));
+    let group = shared.group_name(GROUP);
+    let of_group = |error: &KafkaError| refused(error, format!("the commits of the group `{group}` cannot be read"), "Read");
+    let mut config = shared.options.consumer(&shared.process, &group);
     config.set("enable.partition.eof", "true");
     let reader: BaseConsumer<Logs> = config.create_with_context(Logs::default()).map_err(|error| failure(&error))?;
     for topic in topics {
-        read_end(&reader, topic)?;
+        read_end(&reader, topic).map_err(|error| match error.rdkafka_error_code() {
+            // It comes while the topic is read, and is not about it.
+            Some(Code::GroupAuthorizationFailed) => of_group(&error),
+            _ => refused(&error, format!("the topic `{topic}` cannot be read"), "Read"),
+        })?;
     }
     let Some(topic) = topics.first() else { return Ok(()) };
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
-    reader.committed_offsets(list, ASK_MAX).map(drop).map_err(|error| {
-        refused(&error, format!("the commits of the group `{}` cannot be read", shared.group_name(GROUP)), "Read")
-    })
+    reader.committed_offsets(list, ASK_MAX).map(drop).map_err(|error| of_group(&error))
 }
 
-fn read_end(reader: &BaseConsumer<Logs>, topic: &str) -> Result<(), Error> {
+fn read_end(reader: &BaseConsumer<Logs>, topic: &str) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
-    let assigned = list.add_partition_offset(topic, 0, Offset::End).and_then(|()| reader.assign(&list));
-    assigned.map_err(|error| failure(&error))?;
+    list.add_partition_offset(topic, 0, Offset::End)?;
+    reader.assign(&list)?;
     let deadline = Instant::now() + ASK_MAX;
     while Instant::now() < deadline {
         match reader.poll(POLL) {
             None => {}
             Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-            Some(Err(error)) => return Err(refused(&error, format!("the topic `{topic}` cannot be read"), "Read")),
+            Some(Err(error)) => return Err(error),
         }
     }
-    Err(Error::Unavailable(format!("the topic `{topic}` cannot be read: no answer")))
+    Err(KafkaError::MessageConsumption(Code::OperationTimedOut))
 }
 
 fn refused(error: &KafkaError, what: String, right: &str) -> Error {
@@ -257,8 +261,14 @@ fn write_tombstone(shared: &Shared, topic: &str) -> Result<Option<ClockReading>,
 }
 
 fn write_once(producer: &BaseProducer<Report>, topic: &str) -> Result<Option<ClockReading>, Error> {
-    let failed =
-        |error: &KafkaError| refused(error, format!("a record cannot be written to the topic `{topic}`"), "Write");
+    // After a fatal error, that of each record only says that it was dropped.
+    let failed = |error: &KafkaError| {
+        let what = format!("a record cannot be written to the topic `{topic}`");
+        match producer.client().fatal_error() {
+            Some((code, _)) => client::failed(&what, "Write", code),
+            None => refused(error, what, "Write"),
+        }
+    };
     let asked_at = cluster::now();
     producer.send(BaseRecord::<str, [u8]>::to(topic).key(KEY)).map_err(|(error, _)| failed(&error))?;
     let deadline = Instant::now() + 2 * ASK_MAX;
