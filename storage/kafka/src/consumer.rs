@@ -152,7 +152,7 @@ impl Membership {
             return Err(AppendError::Fenced);
         }
         self.await_current(lease).await?;
-        self.shared.append(records, Sender::Worker).await
+        self.shared.append(records, Sender::Worker { epoch: lease.epoch }).await
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error> {

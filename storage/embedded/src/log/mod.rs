@@ -35,7 +35,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chat4all_proto::Topic;
 use chat4all_proto::http::ClusterView;
-use chat4all_storage::log::{AppendError, Appended, Error, LatestValues, Log, NewRecord, Subscription, TopicSpec};
+use chat4all_storage::log::{
+    AppendError, Appended, Error, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
+};
 use tokio::sync::{mpsc, watch};
 
 use self::append::Batch;
@@ -210,6 +212,10 @@ fn append_error(error: Error) -> AppendError {
 
 #[async_trait]
 impl Log for EmbeddedLog {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { writes_once: true, retention_awaits_groups: true, fences_writes: true }
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error> {
         let specs = topics.to_vec();
         self.shared.write(Size::default(), move |tx| topics::ensure(tx, &specs)).await?

@@ -20,7 +20,9 @@ use uuid::Uuid;
 use self::consumer::MemoryConsumer;
 use self::group::{Fence, Group};
 use self::topic::MemoryTopic;
-use super::{AppendError, Appended, Error, Fingerprint, LatestValues, Log, NewRecord, Subscription, TopicSpec};
+use super::{
+    AppendError, Appended, Error, Fingerprint, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
+};
 
 /// Events that wait for the one who consumes.
 const EVENTS_MAX: usize = 8;
@@ -170,6 +172,10 @@ fn now() -> Timestamp {
 
 #[async_trait]
 impl Log for MemoryLog {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { writes_once: true, retention_awaits_groups: true, fences_writes: true }
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error> {
         let ensure = |state: &mut State| {
             for spec in topics {
