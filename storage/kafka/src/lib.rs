@@ -13,7 +13,6 @@ mod client;
 mod cluster;
 mod commit;
 mod consumer;
-mod events;
 mod latest;
 mod log;
 mod options;

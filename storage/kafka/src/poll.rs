@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chat4all_proto::Topic;
+use chat4all_storage::log::outgoing::{EVENTS_MAX, Outgoing};
 use chat4all_storage::log::{Error, Event, Lease, Subscription};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -16,7 +17,6 @@ use tracing::{debug, error, warn};
 
 use crate::commit::Committer;
 use crate::consumer::{Handle, Membership, Phase, Request};
-use crate::events::{EVENTS_MAX, Events};
 use crate::read::number;
 use crate::rebalance::{Member, MemberConsumer};
 use crate::shared::{KeepOpen, lock, start};
@@ -50,7 +50,7 @@ pub(crate) fn join(open: Arc<KeepOpen>, group: &str, topics: BTreeMap<String, To
     let shared = &open.0;
     let (channel, events) = mpsc::channel(EVENTS_MAX);
     let me = Arc::new(Membership::new(shared.clone(), group, topics));
-    let member = Member { me: me.clone(), events: Mutex::new(Events::new(channel)), failed: Mutex::default() };
+    let member = Member { me: me.clone(), events: Mutex::new(Outgoing::new(channel)), failed: Mutex::default() };
     let config = shared.options.member(&shared.process, &shared.group_name(group));
     let consumer: MemberConsumer = config.create_with_context(member).map_err(|error| client::failure(&error))?;
     let names: Vec<&str> = me.topics.keys().map(String::as_str).collect();

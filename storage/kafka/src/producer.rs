@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use crate::client;
 use crate::outbox::{Outbox, Place};
-use crate::shared::{append_error, lock};
+use crate::shared::lock;
 
 /// Longest wait for what is under way when the log is closed.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ impl Producer {
             match &failed {
                 Some(error) if index == 0 => {
                     batch.abandon();
-                    return Err(append_error(client::failure(error)));
+                    return Err(client::failure(error).into());
                 }
                 Some(error) => batch.answered(index, Err(Lost::Never(error.clone()))),
                 None => {}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chat4all_proto::TopicPartition;
+use chat4all_storage::log::outgoing::Outgoing;
 use chat4all_storage::log::{Assignment, Error, Event, Lease};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -15,7 +16,6 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tracing::{error, warn};
 
 use crate::consumer::{Membership, Owned, Phase};
-use crate::events::Events;
 use crate::read::{number, raw};
 use crate::shared::{ASK_MAX, lock};
 use crate::{client, cluster, read};
@@ -33,7 +33,7 @@ pub(crate) type MemberConsumer = BaseConsumer<Member>;
 pub(crate) struct Member {
     pub me: Arc<Membership>,
     /// Only the poll thread uses it.
-    pub events: Mutex<Events>,
+    pub events: Mutex<Outgoing>,
     /// Why the membership cannot go on.
     pub failed: Mutex<Option<String>>,
 }

@@ -149,7 +149,7 @@ impl Shared {
         let mut outgoing = Vec::with_capacity(records.len());
         let mut bytes = 0;
         for record in records {
-            let info = topics::existing(self, &record.topic).await.map_err(append_error)?;
+            let info = topics::existing(self, &record.topic).await?;
             if record.topic == Topic::Control {
                 return Err(AppendError::Refused(format!("the topic `{}` keeps latest values only", record.topic)));
             }
@@ -213,13 +213,6 @@ fn drain(client: &BaseConsumer<Logs>) {
 
 pub(crate) fn closed() -> AppendError {
     AppendError::Unavailable("it was closed".into())
-}
-
-pub(crate) fn append_error(error: Error) -> AppendError {
-    match error {
-        Error::Unavailable(reason) => AppendError::Unavailable(reason),
-        Error::Refused(reason) => AppendError::Refused(reason),
-    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

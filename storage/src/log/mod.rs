@@ -14,6 +14,7 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod outgoing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,6 +118,15 @@ pub enum Error {
     /// Somebody must act first: another version's data, other partition counts, missing rights.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<Error> for AppendError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(reason) => Self::Unavailable(reason),
+            Error::Refused(reason) => Self::Refused(reason),
+        }
+    }
 }
 
 /// A topic as it shall be.
@@ -249,12 +259,28 @@ pub enum Event {
     Failed(String),
 }
 
-/// A commit: everything below `offset` is finished, `metadata` (at most 4,096 bytes) says what above it is finished too.
+/// Longest metadata of a commit, in bytes. Kafka's default limit.
+pub const METADATA_BYTES_MAX: usize = 4_096;
+
+/// A commit: everything below `offset` is finished, `metadata` (at most [`METADATA_BYTES_MAX`]) says what above it is
+/// finished too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub lease: Lease,
     pub offset: u64,
     pub metadata: String,
+}
+
+impl Commit {
+    /// `Refused` if its metadata is too long: for adapters.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.metadata.len() {
+            ..=METADATA_BYTES_MAX => Ok(()),
+            bytes => Err(Error::Refused(format!(
+                "a commit's metadata has {bytes} bytes, at most {METADATA_BYTES_MAX} are allowed"
+            ))),
+        }
+    }
 }
 
 /// One member of a group. All calls may be made from any thread; none blocks it.

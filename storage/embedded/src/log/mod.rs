@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chat4all_proto::Topic;
 use chat4all_proto::http::ClusterView;
+use chat4all_storage::log::outgoing::EVENTS_MAX;
 use chat4all_storage::log::{
     AppendError, Appended, Error, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
 };
@@ -54,9 +55,6 @@ use crate::sqlite;
 use crate::turnstile::Turnstile;
 
 pub use crate::sqlite::OpenError;
-
-/// Events that wait for the one who consumes. Their bytes are bounded too, by the poll thread.
-const EVENTS_MAX: usize = 8;
 
 /// How the log behaves. The defaults are meant for use; tests shorten times and bounds.
 #[derive(Debug, Clone)]
@@ -192,7 +190,7 @@ async fn batch(shared: &Arc<Shared>, records: Vec<NewRecord>) -> Result<Batch, A
     for record in &records {
         let topic = match topics.last() {
             Some(last) if last.topic == record.topic => last.clone(),
-            _ => existing(shared, &record.topic).await.map_err(append_error)?,
+            _ => existing(shared, &record.topic).await?,
         };
         topics.push(topic);
     }
@@ -201,13 +199,6 @@ async fn batch(shared: &Arc<Shared>, records: Vec<NewRecord>) -> Result<Batch, A
 
 async fn existing(shared: &Arc<Shared>, topic: &Topic) -> Result<Arc<TopicInfo>, Error> {
     shared.topic(topic).await?.ok_or_else(|| Error::Refused(format!("there is no topic `{topic}`")))
-}
-
-fn append_error(error: Error) -> AppendError {
-    match error {
-        Error::Unavailable(reason) => AppendError::Unavailable(reason),
-        Error::Refused(reason) => AppendError::Refused(reason),
-    }
 }
 
 #[async_trait]
@@ -260,7 +251,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn put_latest(&self, topic: &Topic, key: &str, value: Option<Bytes>) -> Result<(), AppendError> {
-        let info = existing(&self.shared, topic).await.map_err(append_error)?;
+        let info = existing(&self.shared, topic).await?;
         if !info.latest {
             return Err(AppendError::Refused(format!("the topic `{topic}` keeps no latest values")));
         }
