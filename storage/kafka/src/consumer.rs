@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub jobs: VecDeque<Job>,
     /// From the loss of our membership to the next assignment: a commit now would throw the next membership away.
     pub silent: bool,
+    /// Assignments so far: what is learnt about an earlier membership says nothing about this one.
+    pub assigned: u64,
     /// The commit thread shall find out at once whether we are a member.
     pub probe: bool,
     /// The poll thread is gone: nobody reads requests and jobs any more.

@@ -15,6 +15,7 @@ mod commit;
 mod consumer;
 mod latest;
 mod log;
+mod metrics;
 mod options;
 mod outbox;
 mod poll;

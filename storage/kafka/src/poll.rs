@@ -20,7 +20,7 @@ use crate::consumer::{Handle, Membership, Phase, Request};
 use crate::read::number;
 use crate::rebalance::{Member, MemberConsumer};
 use crate::shared::{KeepOpen, lock, start};
-use crate::{client, cluster, read, record};
+use crate::{client, cluster, metrics, read, record};
 
 /// Longest wait for a record: requests and events wait meanwhile.
 const POLL: Duration = Duration::from_millis(20);
@@ -245,6 +245,7 @@ impl Poll {
                     return Ok(());
                 }
                 error!(%partition, position, start = low, end = high, "records were deleted before they were read");
+                metrics::record_skipped(&partition.topic);
                 self.me.with(|state| state.owned.get_mut(&partition).map(|owned| owned.position = target));
                 let reassigned = self.member().reassign(&self.consumer, &partition, target);
                 reassigned.map_err(|error| client::failure(&error))

@@ -18,7 +18,7 @@ use tracing::{error, warn};
 use crate::consumer::{Membership, Owned, Phase};
 use crate::read::{number, raw};
 use crate::shared::{ASK_MAX, lock};
-use crate::{client, cluster, read};
+use crate::{client, cluster, metrics, read};
 
 /// Longest time to find out where new partitions start.
 const PREPARE_MAX: Duration = Duration::from_secs(15);
@@ -89,6 +89,10 @@ impl Member {
         }
         // Also when there are none: it ends this half of the rebalance.
         consumer.incremental_assign(&assigned)?;
+        if assigned.count() > 0 {
+            // librdkafka remembers a pause from the last time that a partition was ours: it would be silent for good.
+            consumer.resume(&assigned)?;
+        }
         self.begin(starts);
         Ok(())
     }
@@ -98,6 +102,7 @@ impl Member {
         let mut assignments = Vec::with_capacity(starts.len());
         self.me.with(|state| {
             state.silent = false;
+            state.assigned += 1;
             state.probe = true;
             for (lease, Start { offset, metadata }) in starts {
                 let committed = (offset, metadata.clone());
@@ -289,6 +294,7 @@ fn start(partition: &TopicPartition, low: u64, committed: Option<&(u64, String)>
         Some((offset, metadata)) if *offset >= low => Start { offset: *offset, metadata: metadata.clone() },
         Some((offset, _)) => {
             error!(%partition, committed = offset, start = low, "records were deleted that this group had not finished");
+            metrics::record_skipped(&partition.topic);
             Start { offset: low, metadata: String::new() }
         }
         None => Start { offset: low, metadata: String::new() },

@@ -42,7 +42,7 @@ async fn members_that_come_and_go_every_3_s_cost_no_record_and_no_order() {
     let Seen { count, repeats, gap_max, .. } = storm.done;
     println!("{joined} members came and went: {count} records, longest gap of a key {gap_max:?}");
     assert_eq!(repeats, 0, "whoever lets go has committed");
-    assert!(joined > 2, "{joined} members got something to do");
+    assert!(joined > 0, "no other got anything to do");
     assert!(gap_max < GAP_MAX, "{gap_max:?}");
 }
 

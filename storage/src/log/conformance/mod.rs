@@ -65,6 +65,7 @@ macro_rules! log_promises {
             recent_records_tell_the_epoch_where_writes_are_not_fenced,
             ends_and_commits_tell_the_lag,
             a_paused_partition_is_silent,
+            a_partition_that_was_paused_flows_when_it_comes_back,
             groups_do_not_touch_each_other,
             two_members_share_evenly,
             a_released_partition_goes_to_the_other_and_the_old_lease_is_fenced,
