@@ -234,10 +234,11 @@ impl Poll {
     /// The place of some partition is not on the log any more. librdkafka does not say which, and that one would be
     /// silent for good.
     fn repair(&self) {
-        let positions: Vec<_> = self
-            .me
-            .with(|state| state.owned.iter().map(|(partition, owned)| (partition.clone(), owned.position)).collect());
-        for (partition, position) in positions {
+        let positions: Vec<_> = self.me.with(|state| {
+            let places = state.owned.iter();
+            places.map(|(partition, owned)| (partition.clone(), owned.position, owned.paused)).collect()
+        });
+        for (partition, position, paused) in positions {
             let name = self.me.shared.name(&partition.topic);
             let repaired = read::bounds(&self.me.shared, &name, partition.partition).and_then(|(low, high)| {
                 let target = position.clamp(low, high.max(low));
@@ -247,7 +248,7 @@ impl Poll {
                 error!(%partition, position, start = low, end = high, "records were deleted before they were read");
                 metrics::record_skipped(&partition.topic);
                 self.me.with(|state| state.owned.get_mut(&partition).map(|owned| owned.position = target));
-                let reassigned = self.member().reassign(&self.consumer, &partition, target);
+                let reassigned = self.member().reassign(&self.consumer, &partition, target, paused);
                 reassigned.map_err(|error| client::failure(&error))
             });
             if let Err(error) = repaired {

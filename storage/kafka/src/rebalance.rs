@@ -263,20 +263,27 @@ impl Member {
         let epoch = epochs.map_err(|error| Error::Unavailable(error.to_string()))?.remove(0);
         let committed = self.me.with(|state| state.owned.get(&lease.partition).map(|owned| owned.committed.clone()));
         let Some((offset, metadata)) = committed else { return Ok(()) };
-        self.reassign(consumer, &lease.partition, offset).map_err(|error| client::failure(&error))?;
+        let reassigned = self.reassign(consumer, &lease.partition, offset, false);
+        reassigned.map_err(|error| client::failure(&error))?;
         lock(&self.events).forget(std::slice::from_ref(lease));
         let lease = Lease { partition: lease.partition.clone(), epoch };
         self.begin(vec![(lease, Start { offset, metadata })]);
         Ok(())
     }
 
-    /// Fetches a partition that is ours from `offset` on.
-    pub fn reassign(&self, consumer: &MemberConsumer, at: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
+    /// Fetches a partition that is ours from `offset` on, once it is not `paused`.
+    pub fn reassign(
+        &self,
+        consumer: &MemberConsumer,
+        at: &TopicPartition,
+        offset: u64,
+        paused: bool,
+    ) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.me.shared.name(&at.topic), number(at.partition), raw(offset))?;
         consumer.incremental_unassign(&list)?;
         consumer.incremental_assign(&list)?;
-        consumer.resume(&list)
+        if paused { Ok(()) } else { consumer.resume(&list) }
     }
 
     pub fn partition(&self, name: &str, number: i32) -> Option<TopicPartition> {
