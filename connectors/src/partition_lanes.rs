@@ -9,14 +9,14 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle, StreamHandler, WrapFuture,
 };
 use chat4all_engine::retry::Unit;
-use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy, WINDOW};
+use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, WINDOW};
 use chat4all_proto::{ChannelName, Outbound};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Handle;
 use chat4all_runtime::worker::in_order::stop_when_gone;
 
 use chat4all_runtime::worker::{Drain, Enqueue, Partition, Worker, size_of_record};
-use chat4all_storage::log::{Commit, Record};
+use chat4all_storage::log::{Commit, Recent, Record};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{error, warn};
@@ -322,6 +322,12 @@ impl PartitionLanes {
     }
 }
 
+/// Only routers write to an outbound topic: the epochs there are theirs.
+fn passed(seen: Recent) -> Passed {
+    let Recent { id, appended_at, epoch } = seen;
+    Passed { id: (id.uuid, id.generation), router_epoch: epoch, at: appended_at }
+}
+
 fn now() -> Now {
     Now { instant: clock::instant(), wall: clock::now() }
 }
@@ -344,7 +350,7 @@ impl Actor for PartitionLanes {
         };
         // Records wait in the mailbox meanwhile.
         ctx.wait(recent.into_actor(self).map(|recent, lanes, _| {
-            lanes.engine.remember(recent.into_iter().map(|seen| (seen.id.uuid, seen.id.generation, seen.appended_at)));
+            lanes.engine.remember(recent.into_iter().map(passed));
         }));
         stop_when_gone(self.partition.gone.clone(), ctx);
         let mut settled = self.settled_receiver.take().expect("an actor starts once");

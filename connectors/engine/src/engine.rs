@@ -73,6 +73,15 @@ pub struct Arrival {
     pub delivery: Option<Arc<Outbound>>,
 }
 
+/// A delivery that passed before this assignment, as far as the log tells without its content.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed {
+    pub id: (Uuid, Generation),
+    /// Of the router that wrote it; `None` where the log keeps an older router's records from following a newer one's.
+    pub router_epoch: Option<u64>,
+    pub at: Timestamp,
+}
+
 #[derive(Debug)]
 pub struct Finished {
     pub offset: u64,
@@ -175,7 +184,7 @@ pub struct Engine {
     policy: Policy,
     progress: Progress,
     window: Window<(Uuid, Generation)>,
-    /// Highest router epoch seen: older routers' records are repeats of what a newer one routed.
+    /// Highest router epoch seen: what an older router writes after that, the newer one routes again or has routed.
     router_epoch: u64,
     entries: HashMap<u64, Entry>,
     lanes: Lanes,
@@ -209,11 +218,22 @@ impl Engine {
         }
     }
 
-    /// Notes deliveries that passed before this assignment, oldest first: repeats of them are dropped too.
-    pub fn remember(&mut self, recent: impl IntoIterator<Item = (Uuid, Generation, Timestamp)>) {
-        for (uuid, generation, at) in recent {
-            self.window.insert((uuid, generation), at);
+    /// Notes deliveries that passed before this assignment, oldest first: repeats of them are dropped too, and so is what
+    /// a router older than theirs still writes.
+    pub fn remember(&mut self, recent: impl IntoIterator<Item = Passed>) {
+        for Passed { id, router_epoch, at } in recent {
+            if !self.is_outdated(router_epoch.unwrap_or(self.router_epoch)) {
+                self.window.insert(id, at);
+            }
         }
+    }
+
+    /// Whether a record of a router of this epoch comes too late. Such a record is dropped and its id not remembered: the
+    /// newer router's own may be yet to come.
+    fn is_outdated(&mut self, router_epoch: u64) -> bool {
+        let outdated = router_epoch < self.router_epoch;
+        self.router_epoch = self.router_epoch.max(router_epoch);
+        outdated
     }
 
     /// Takes one event and adds what follows from it to `commands`.
@@ -273,9 +293,8 @@ impl Engine {
     fn arrived(&mut self, Arrival { offset, delivery }: Arrival, now: Now, commands: &mut Vec<Command>) {
         let unfinished = self.progress.receive(offset);
         let Some(delivery) = delivery else { return self.finish(offset, commands) };
-        let outdated = delivery.router_epoch < self.router_epoch;
+        let outdated = self.is_outdated(delivery.router_epoch);
         let repeat = !outdated && !self.window.insert((delivery.delivery_id.as_uuid(), delivery.generation), now.wall);
-        self.router_epoch = self.router_epoch.max(delivery.router_epoch);
         if !unfinished {
             return commands.push(Command::Finish { offset });
         }

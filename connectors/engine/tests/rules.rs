@@ -352,7 +352,7 @@ fn an_exact_repeat_is_dropped_and_a_replay_is_not() {
 #[test]
 fn a_repeat_of_what_a_former_holder_finished_is_dropped_too() {
     let mut bench = Bench::new();
-    bench.resume(50, [52], [(100, Generation(0))]);
+    bench.resume(50, [52], [(100, None)]);
     assert_eq!(bench::finishes_of(&bench.arrive_as(50, "a", 100, Generation(0), 1)), [50], "below the watermark");
     assert_eq!(bench::finishes_of(&bench.arrive_as(52, "a", 101, Generation(0), 1)), [52], "in the finished set");
     assert_eq!(bench::finishes_of(&bench.arrive_as(53, "a", 101, Generation(0), 2)), [53], "its repeat");
@@ -369,6 +369,20 @@ fn records_of_a_router_that_lost_its_partition_are_dropped() {
     assert_eq!(bench::finishes_of(&outdated), [2]);
     bench.arrive_as(3, "c", 3, Generation(0), 6);
     assert_eq!(bench.start(10), [0, 1, 3], "what its successor routes again is no repeat");
+}
+
+#[test]
+fn a_router_that_lost_its_partition_is_known_after_a_takeover_too() {
+    let mut bench = Bench::new();
+    bench.resume(50, [], [(1, Some(5)), (2, Some(6)), (3, Some(5))]);
+    assert_eq!(bench::finishes_of(&bench.arrive_as(50, "d", 4, Generation(0), 5)), [50], "it is as late as 3 was");
+    assert_eq!(
+        bench::finishes_of(&bench.arrive_as(51, "a", 1, Generation(0), 6)),
+        [51],
+        "a repeat of another router's"
+    );
+    bench.arrive_as(52, "c", 3, Generation(0), 6);
+    assert_eq!(bench.start(10), [52], "3 was dropped: what its successor routes again is no repeat");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn every_broken_rule_is_noticed() {
         Mutant::CommitsWhatIsInFlight,
         Mutant::ForgetsTheFinishedSet,
         Mutant::ForgetsTheIds,
+        Mutant::ForgetsTheRouter,
         Mutant::AcknowledgesUnwritten,
         Mutant::MixesLanes,
         Mutant::StartsWhileDraining,

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::client::failure;
 use crate::consumer::{Membership, State};
+use crate::metrics;
 use crate::read::{number, raw};
 use crate::rebalance::MemberConsumer;
 
@@ -38,6 +39,7 @@ impl Job {
                 refused.push(lease);
             }
         }
+        metrics::record_refused(refused.len());
         let _ = self.reply.send(Ok(refused));
     }
 
@@ -57,6 +59,8 @@ pub(crate) struct Committer {
 struct Round {
     jobs: Vec<Job>,
     commits: BTreeMap<TopicPartition, Commit>,
+    /// The assignments up to then.
+    assigned: u64,
 }
 
 impl Committer {
@@ -97,7 +101,7 @@ impl Committer {
         }
     }
 
-    fn written(&self, Round { jobs, commits }: Round) {
+    fn written(&self, Round { jobs, commits, .. }: Round) {
         self.me.with(|state| {
             for (partition, commit) in &commits {
                 if let Some(owned) = state.owned.get_mut(partition).filter(|owned| owned.lease == commit.lease) {
@@ -113,8 +117,13 @@ impl Committer {
         match error.rdkafka_error_code() {
             Some(Code::UnknownMemberId | Code::FencedInstanceId) => {
                 debug!(group = &*self.me.group, %error, "a commit came too late");
-                self.me.unconfirm();
-                self.me.with(|state| state.silent = true);
+                self.me.with(|state| {
+                    // An answer may be so late that we have joined again meanwhile.
+                    if state.assigned == round.assigned {
+                        state.silent = true;
+                        self.me.unconfirm();
+                    }
+                });
                 round.jobs.into_iter().for_each(|job| job.answer(|_| false));
             }
             Some(
@@ -139,7 +148,7 @@ impl Committer {
 
 /// Takes the jobs that can be done now, the newest commit of each partition, or one to probe with.
 fn gather(state: &mut State) -> Round {
-    let mut round = Round { jobs: Vec::new(), commits: BTreeMap::new() };
+    let mut round = Round { jobs: Vec::new(), commits: BTreeMap::new(), assigned: state.assigned };
     for job in std::mem::take(&mut state.jobs) {
         if !job.commits.iter().any(|commit| state.holds(&commit.lease)) {
             job.answer(|_| false);

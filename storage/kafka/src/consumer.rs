@@ -13,11 +13,9 @@ use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Leas
 use tokio::sync::{oneshot, watch};
 
 use crate::commit::Job;
-use crate::shared::{KeepOpen, Sender, Shared, append_error, lock};
+use crate::shared::{KeepOpen, Sender, Shared, lock};
 use crate::{read, topics};
 
-/// Longest metadata of a commit, in bytes. Kafka's default limit.
-const METADATA_BYTES_MAX: usize = 4_096;
 /// Longest wait for a commit: a rebalance may hold it up.
 pub(crate) const COMMIT_MAX: Duration = Duration::from_secs(10);
 
@@ -45,6 +43,8 @@ pub(crate) struct State {
     pub jobs: VecDeque<Job>,
     /// From the loss of our membership to the next assignment: a commit now would throw the next membership away.
     pub silent: bool,
+    /// Assignments so far: what is learnt about an earlier membership says nothing about this one.
+    pub assigned: u64,
     /// The commit thread shall find out at once whether we are a member.
     pub probe: bool,
     /// The poll thread is gone: nobody reads requests and jobs any more.
@@ -152,11 +152,11 @@ impl Membership {
             return Err(AppendError::Fenced);
         }
         self.await_current(lease).await?;
-        self.shared.append(records, Sender::Worker).await
+        self.shared.append(records, Sender::Worker { epoch: lease.epoch }).await
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error> {
-        check_metadata(&commits)?;
+        commits.iter().try_for_each(Commit::check)?;
         let (reply, answer) = oneshot::channel();
         self.with(|state| state.submit(commits, reply));
         match tokio::time::timeout(COMMIT_MAX + Duration::from_secs(1), answer).await {
@@ -214,15 +214,6 @@ impl State {
     }
 }
 
-fn check_metadata(commits: &[Commit]) -> Result<(), Error> {
-    match commits.iter().map(|commit| commit.metadata.len()).max() {
-        Some(bytes) if bytes > METADATA_BYTES_MAX => Err(Error::Refused(format!(
-            "a commit's metadata has {bytes} bytes, at most {METADATA_BYTES_MAX} are allowed"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// The handle that the caller holds. It keeps the log open; dropping it ends the membership.
 pub(crate) struct Handle(pub Arc<Membership>, #[expect(dead_code, reason = "held, not used")] pub Arc<KeepOpen>);
 
@@ -265,12 +256,12 @@ impl Consumer for Handle {
     }
 
     async fn append_and_commit(&self, records: Vec<NewRecord>, commit: Commit) -> Result<Vec<Appended>, AppendError> {
-        check_metadata(std::slice::from_ref(&commit)).map_err(append_error)?;
+        commit.check()?;
         let appended = self.0.append(&commit.lease, records).await?;
         match self.0.commit(vec![commit]).await {
             Ok(refused) if refused.is_empty() => Ok(appended),
             Ok(_) => Err(AppendError::Fenced),
-            Err(error) if appended.is_empty() => Err(append_error(error)),
+            Err(error) if appended.is_empty() => Err(error.into()),
             Err(error) => Err(AppendError::Unknown(format!("the records are there, their commit is not: {error}"))),
         }
     }

@@ -210,7 +210,8 @@ impl Examination {
 /// Reads up to the end of a partition of each topic, where there is nothing, and asks for the commits of a group.
 fn read_ends(shared: &Shared, topics: &[String]) -> Result<(), Error> {
     let group = shared.group_name(GROUP);
-    let of_group = |error: &KafkaError| refused(error, format!("the commits of the group `{group}` cannot be read"), "Read");
+    let of_group =
+        |error: &KafkaError| refused(error, format!("the commits of the group `{group}` cannot be read"), "Read");
     let mut config = shared.options.consumer(&shared.process, &group);
     config.set("enable.partition.eof", "true");
     let reader: BaseConsumer<Logs> = config.create_with_context(Logs::default()).map_err(|error| failure(&error))?;

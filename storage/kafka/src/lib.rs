@@ -6,8 +6,8 @@
 //! which partition when. The offset of that last note is the epoch of the assignment, so that epochs rise across
 //! processes without anybody's clock.
 //!
-//! What Kafka cannot do: `once`. The record is appended each time; whoever reads drops the repeats by their id.
-//! Retention goes by time alone, whether or not every group is past.
+//! Kafka keeps none of the port's `Guarantees`: `once` is left to whoever reads, retention goes by time alone, and a
+//! lease is checked right before the records are handed to the producer, whose epoch they carry as a header.
 
 mod admin;
 mod client;
@@ -15,9 +15,9 @@ mod cluster;
 mod commit;
 mod consumer;
 mod doctor;
-mod events;
 mod latest;
 mod log;
+mod metrics;
 mod options;
 mod outbox;
 mod poll;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::latest::Values;
-use crate::shared::{KeepOpen, Sender, Shared, append_error, closed, lock};
+use crate::shared::{KeepOpen, Sender, Shared, closed, lock};
 use crate::{Options, cluster, latest, poll, read, topics};
 
 /// One process's access to the topics of a Kafka cluster. When it and its last consumer are dropped it closes in the
@@ -86,8 +86,8 @@ impl Log for KafkaLog {
         if self.shared.is_closing() {
             return Err(closed());
         }
-        check_latest(topic).map_err(append_error)?;
-        let info = topics::existing(&self.shared, topic).await.map_err(append_error)?;
+        check_latest(topic)?;
+        let info = topics::existing(&self.shared, topic).await?;
         cluster::put(&self.shared, &info.name, key, value).await
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chat4all_proto::Topic;
+use chat4all_storage::log::outgoing::{EVENTS_MAX, Outgoing};
 use chat4all_storage::log::{Error, Event, Lease, Subscription};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -16,11 +17,10 @@ use tracing::{debug, error, warn};
 
 use crate::commit::Committer;
 use crate::consumer::{Handle, Membership, Phase, Request};
-use crate::events::{EVENTS_MAX, Events};
 use crate::read::number;
 use crate::rebalance::{Member, MemberConsumer};
 use crate::shared::{KeepOpen, lock, start};
-use crate::{client, cluster, read, record};
+use crate::{client, cluster, metrics, read, record};
 
 /// Longest wait for a record: requests and events wait meanwhile.
 const POLL: Duration = Duration::from_millis(20);
@@ -50,7 +50,7 @@ pub(crate) fn join(open: Arc<KeepOpen>, group: &str, topics: BTreeMap<String, To
     let shared = &open.0;
     let (channel, events) = mpsc::channel(EVENTS_MAX);
     let me = Arc::new(Membership::new(shared.clone(), group, topics));
-    let member = Member { me: me.clone(), events: Mutex::new(Events::new(channel)), failed: Mutex::default() };
+    let member = Member { me: me.clone(), events: Mutex::new(Outgoing::new(channel)), failed: Mutex::default() };
     let config = shared.options.member(&shared.process, &shared.group_name(group));
     let consumer: MemberConsumer = config.create_with_context(member).map_err(|error| client::failure(&error))?;
     let names: Vec<&str> = me.topics.keys().map(String::as_str).collect();
@@ -234,10 +234,11 @@ impl Poll {
     /// The place of some partition is not on the log any more. librdkafka does not say which, and that one would be
     /// silent for good.
     fn repair(&self) {
-        let positions: Vec<_> = self
-            .me
-            .with(|state| state.owned.iter().map(|(partition, owned)| (partition.clone(), owned.position)).collect());
-        for (partition, position) in positions {
+        let positions: Vec<_> = self.me.with(|state| {
+            let places = state.owned.iter();
+            places.map(|(partition, owned)| (partition.clone(), owned.position, owned.paused)).collect()
+        });
+        for (partition, position, paused) in positions {
             let name = self.me.shared.name(&partition.topic);
             let repaired = read::bounds(&self.me.shared, &name, partition.partition).and_then(|(low, high)| {
                 let target = position.clamp(low, high.max(low));
@@ -245,8 +246,9 @@ impl Poll {
                     return Ok(());
                 }
                 error!(%partition, position, start = low, end = high, "records were deleted before they were read");
+                metrics::record_skipped(&partition.topic);
                 self.me.with(|state| state.owned.get_mut(&partition).map(|owned| owned.position = target));
-                let reassigned = self.member().reassign(&self.consumer, &partition, target);
+                let reassigned = self.member().reassign(&self.consumer, &partition, target, paused);
                 reassigned.map_err(|error| client::failure(&error))
             });
             if let Err(error) = repaired {

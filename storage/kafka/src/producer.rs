@@ -2,7 +2,7 @@
 //! record is answered. Used by the log, by memberships, and for our own notes (`cluster`).
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chat4all_storage::log::{AppendError, Appended};
@@ -13,12 +13,15 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::{ClientContext, Message as _};
 use tracing::{error, warn};
 
-use crate::client;
 use crate::outbox::{Outbox, Place};
-use crate::shared::{append_error, lock};
+use crate::shared::lock;
+use crate::{client, metrics};
 
 /// Longest wait for what is under way when the log is closed.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
+/// So many failures for good, within so long, end the process.
+const FAILURES_MAX: usize = 3;
+const FAILURES_WITHIN: Duration = Duration::from_secs(600);
 
 /// A record on its way.
 pub(crate) struct Outgoing {
@@ -35,16 +38,23 @@ pub(crate) type Answer = Result<Vec<Appended>, AppendError>;
 pub(crate) struct Producer {
     config: ClientConfig,
     outbox: Arc<Outbox>,
-    /// Made anew after a fatal error.
-    inner: Mutex<Arc<Inner>>,
+    living: Mutex<Living>,
+}
+
+/// The producer of now: made anew after a fatal error.
+struct Living {
+    inner: Arc<Inner>,
+    /// When producers failed lately.
+    failures: Vec<Instant>,
 }
 
 type Inner = ThreadedProducer<Reports>;
 
 impl Producer {
     pub fn new(config: ClientConfig, outbox: Arc<Outbox>) -> Result<Self, KafkaError> {
-        let inner = Mutex::new(Arc::new(config.create_with_context(Reports)?));
-        Ok(Self { config, outbox, inner })
+        let inner = Arc::new(config.create_with_context(Reports)?);
+        let living = Mutex::new(Living { inner, failures: Vec::new() });
+        Ok(Self { config, outbox, living })
     }
 
     /// Hands `records`, `bytes` in all, over; `answer` is called exactly once, on another thread. Never blocks.
@@ -86,7 +96,7 @@ impl Producer {
             match &failed {
                 Some(error) if index == 0 => {
                     batch.abandon();
-                    return Err(append_error(client::failure(error)));
+                    return Err(client::failure(error).into());
                 }
                 Some(error) => batch.answered(index, Err(Lost::Never(error.clone()))),
                 None => {}
@@ -104,22 +114,35 @@ impl Producer {
 
     /// Waits for what is under way. Blocks.
     pub fn flush(&self) {
-        let inner = lock(&self.inner).clone();
+        let inner = lock(&self.living).inner.clone();
         if let Err(error) = inner.flush(FLUSH_MAX) {
             warn!(%error, "records were not acknowledged before the log was closed");
         }
     }
 
-    /// The producer, made anew if it has failed for good: what it still held is answered by its end.
+    /// The producer, made anew if it has failed for good: what it still held is answered by its end. One that fails again
+    /// and again ends the process: another one may do better in its place.
     fn living(&self) -> Result<Arc<Inner>, AppendError> {
-        let mut inner = lock(&self.inner);
-        if let Some((code, reason)) = inner.client().fatal_error() {
+        let mut living = lock(&self.living);
+        if let Some((code, reason)) = living.inner.client().fatal_error() {
             error!(%code, reason, "the producer failed and is made anew");
+            metrics::record_producer_failure();
+            if is_one_too_many(&mut living.failures, Instant::now()) {
+                error!("the producer has failed {FAILURES_MAX} times in {FAILURES_WITHIN:?}; this process ends");
+                std::process::abort();
+            }
             let new = self.config.create_with_context(Reports);
-            *inner = Arc::new(new.map_err(|error| AppendError::Unavailable(error.to_string()))?);
+            living.inner = Arc::new(new.map_err(|error| AppendError::Unavailable(error.to_string()))?);
         }
-        Ok(inner.clone())
+        Ok(living.inner.clone())
     }
+}
+
+/// Notes a failure; whether there have been too many of late.
+fn is_one_too_many(failures: &mut Vec<Instant>, now: Instant) -> bool {
+    failures.retain(|at| now.duration_since(*at) < FAILURES_WITHIN);
+    failures.push(now);
+    failures.len() >= FAILURES_MAX
 }
 
 fn produce(inner: &Inner, record: Outgoing, slot: Box<Slot>) -> Result<(), KafkaError> {
@@ -251,6 +274,14 @@ mod tests {
     use super::*;
 
     const AT: Appended = Appended::At { partition: 1, offset: 7 };
+
+    #[test]
+    fn three_failures_in_ten_minutes_are_one_too_many() {
+        let (mut failures, begin) = (Vec::new(), Instant::now());
+        let mut fails_at = |minute: u64| is_one_too_many(&mut failures, begin + Duration::from_secs(60 * minute));
+        assert_eq!([0, 5, 11, 16].map(&mut fails_at), [false, false, false, false]);
+        assert!(fails_at(20), "the third since minute 11");
+    }
 
     #[test]
     fn an_append_is_all_or_none_or_unknown() {

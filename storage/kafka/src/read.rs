@@ -117,7 +117,7 @@ fn read(shared: &Shared, topic: &str, partition: u32, offsets: std::ops::Range<u
         match reader.poll(Duration::from_millis(100)) {
             Some(Ok(message)) if record::offset(&message) < offsets.end => {
                 let last = record::offset(&message) + 1 == offsets.end;
-                found.push(Recent { id: record::id(&message), appended_at: record::appended_at(&message) });
+                found.push(record::recent(&message));
                 deadline = Instant::now() + RECORD_MAX;
                 if last {
                     return Ok(found);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chat4all_proto::TopicPartition;
+use chat4all_storage::log::outgoing::Outgoing;
 use chat4all_storage::log::{Assignment, Error, Event, Lease};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -15,10 +16,9 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tracing::{error, warn};
 
 use crate::consumer::{Membership, Owned, Phase};
-use crate::events::Events;
 use crate::read::{number, raw};
 use crate::shared::{ASK_MAX, lock};
-use crate::{client, cluster, read};
+use crate::{client, cluster, metrics, read};
 
 /// Longest time to find out where new partitions start.
 const PREPARE_MAX: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub(crate) type MemberConsumer = BaseConsumer<Member>;
 pub(crate) struct Member {
     pub me: Arc<Membership>,
     /// Only the poll thread uses it.
-    pub events: Mutex<Events>,
+    pub events: Mutex<Outgoing>,
     /// Why the membership cannot go on.
     pub failed: Mutex<Option<String>>,
 }
@@ -89,6 +89,10 @@ impl Member {
         }
         // Also when there are none: it ends this half of the rebalance.
         consumer.incremental_assign(&assigned)?;
+        if assigned.count() > 0 {
+            // librdkafka remembers a pause from the last time that a partition was ours: it would be silent for good.
+            consumer.resume(&assigned)?;
+        }
         self.begin(starts);
         Ok(())
     }
@@ -98,6 +102,7 @@ impl Member {
         let mut assignments = Vec::with_capacity(starts.len());
         self.me.with(|state| {
             state.silent = false;
+            state.assigned += 1;
             state.probe = true;
             for (lease, Start { offset, metadata }) in starts {
                 let committed = (offset, metadata.clone());
@@ -258,20 +263,27 @@ impl Member {
         let epoch = epochs.map_err(|error| Error::Unavailable(error.to_string()))?.remove(0);
         let committed = self.me.with(|state| state.owned.get(&lease.partition).map(|owned| owned.committed.clone()));
         let Some((offset, metadata)) = committed else { return Ok(()) };
-        self.reassign(consumer, &lease.partition, offset).map_err(|error| client::failure(&error))?;
+        let reassigned = self.reassign(consumer, &lease.partition, offset, false);
+        reassigned.map_err(|error| client::failure(&error))?;
         lock(&self.events).forget(std::slice::from_ref(lease));
         let lease = Lease { partition: lease.partition.clone(), epoch };
         self.begin(vec![(lease, Start { offset, metadata })]);
         Ok(())
     }
 
-    /// Fetches a partition that is ours from `offset` on.
-    pub fn reassign(&self, consumer: &MemberConsumer, at: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
+    /// Fetches a partition that is ours from `offset` on, once it is not `paused`.
+    pub fn reassign(
+        &self,
+        consumer: &MemberConsumer,
+        at: &TopicPartition,
+        offset: u64,
+        paused: bool,
+    ) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.me.shared.name(&at.topic), number(at.partition), raw(offset))?;
         consumer.incremental_unassign(&list)?;
         consumer.incremental_assign(&list)?;
-        consumer.resume(&list)
+        if paused { Ok(()) } else { consumer.resume(&list) }
     }
 
     pub fn partition(&self, name: &str, number: i32) -> Option<TopicPartition> {
@@ -289,6 +301,7 @@ fn start(partition: &TopicPartition, low: u64, committed: Option<&(u64, String)>
         Some((offset, metadata)) if *offset >= low => Start { offset: *offset, metadata: metadata.clone() },
         Some((offset, _)) => {
             error!(%partition, committed = offset, start = low, "records were deleted that this group had not finished");
+            metrics::record_skipped(&partition.topic);
             Start { offset: low, metadata: String::new() }
         }
         None => Start { offset: low, metadata: String::new() },

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat4all_proto::{Generation, Key, Timestamp, Topic};
-use chat4all_storage::log::{NewRecord, Record, RecordId};
+use chat4all_storage::log::{NewRecord, Recent, Record, RecordId};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders};
 use uuid::Uuid;
 
 const ID: &str = "ce_id";
+const EPOCH: &str = "ce_epoch";
 const TRACEPARENT: &str = "traceparent";
 /// What headers, frames and names take, at most, apart from the trace.
 const OVERHEAD_BYTES: usize = 400;
@@ -21,9 +22,10 @@ pub(crate) fn size_bytes(record: &NewRecord) -> usize {
     record.value.len() + record.key.as_str().len() + trace + OVERHEAD_BYTES
 }
 
-pub(crate) fn headers(record: &NewRecord) -> OwnedHeaders {
-    let id = format_id(record.id);
-    let mut headers = OwnedHeaders::new_with_capacity(6);
+/// `epoch` is that of the lease under which it is appended.
+pub(crate) fn headers(record: &NewRecord, epoch: Option<u64>) -> OwnedHeaders {
+    let (id, epoch) = (format_id(record.id), epoch.map(|epoch| epoch.to_string()));
+    let mut headers = OwnedHeaders::new_with_capacity(7);
     let event = [
         ("ce_specversion", "1.0"),
         (ID, &id),
@@ -31,7 +33,9 @@ pub(crate) fn headers(record: &NewRecord) -> OwnedHeaders {
         ("ce_source", "/chat4all"),
         ("content-type", "application/json"),
     ];
-    for (key, value) in event.into_iter().chain(record.traceparent.as_deref().map(|trace| (TRACEPARENT, trace))) {
+    let epoch = epoch.as_deref().map(|epoch| (EPOCH, epoch));
+    let trace = record.traceparent.as_deref().map(|trace| (TRACEPARENT, trace));
+    for (key, value) in event.into_iter().chain(epoch).chain(trace) {
         headers = headers.insert(Header { key, value: Some(value) });
     }
     headers
@@ -69,6 +73,10 @@ pub(crate) fn read(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
+pub(crate) fn recent(message: &BorrowedMessage<'_>) -> Recent {
+    Recent { id: id(message), appended_at: appended_at(message), epoch: epoch(message) }
+}
+
 pub(crate) fn offset(message: &BorrowedMessage<'_>) -> u64 {
     u64::try_from(message.offset()).unwrap_or(0)
 }
@@ -79,11 +87,16 @@ pub(crate) fn appended_at(message: &BorrowedMessage<'_>) -> Timestamp {
 }
 
 /// The record's own id. Whoever writes to our topics with another tool gives none: then its place is its id.
-pub(crate) fn id(message: &BorrowedMessage<'_>) -> RecordId {
+fn id(message: &BorrowedMessage<'_>) -> RecordId {
     header(message, ID).and_then(parse_id).unwrap_or_else(|| {
         let place = format!("{}/{}/{}", message.topic(), message.partition(), message.offset());
         RecordId { uuid: Uuid::new_v5(&Uuid::NAMESPACE_OID, place.as_bytes()), generation: Generation(0) }
     })
+}
+
+/// Of the lease under which the record was appended.
+fn epoch(message: &BorrowedMessage<'_>) -> Option<u64> {
+    header(message, EPOCH)?.parse().ok()
 }
 
 fn header<'a>(message: &'a BorrowedMessage<'_>, key: &str) -> Option<&'a str> {
@@ -117,7 +130,7 @@ mod tests {
 
     #[test]
     fn headers_are_a_cloud_event() {
-        let headers = headers(&sample());
+        let headers = headers(&sample(), Some(5));
         let read: Vec<(&str, &str)> =
             headers.iter().map(|header| (header.key, std::str::from_utf8(header.value.unwrap()).unwrap())).collect();
         let expected = [
@@ -126,6 +139,7 @@ mod tests {
             ("ce_type", "chat4all.message"),
             ("ce_source", "/chat4all"),
             ("content-type", "application/json"),
+            ("ce_epoch", "5"),
             ("traceparent", "00-4bf92f-00f067-01"),
         ];
         assert_eq!(read, expected);

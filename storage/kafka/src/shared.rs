@@ -28,7 +28,19 @@ const DRAIN: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sender {
     Ingress,
-    Worker,
+    /// Under a lease of this epoch.
+    Worker {
+        epoch: u64,
+    },
+}
+
+impl Sender {
+    fn epoch(self) -> Option<u64> {
+        match self {
+            Self::Ingress => None,
+            Self::Worker { epoch } => Some(epoch),
+        }
+    }
 }
 
 /// The log as this process sees it.
@@ -137,12 +149,12 @@ impl Shared {
         let mut outgoing = Vec::with_capacity(records.len());
         let mut bytes = 0;
         for record in records {
-            let info = topics::existing(self, &record.topic).await.map_err(append_error)?;
+            let info = topics::existing(self, &record.topic).await?;
             if record.topic == Topic::Control {
                 return Err(AppendError::Refused(format!("the topic `{}` keeps latest values only", record.topic)));
             }
             bytes += self.checked_size(&record)?;
-            let headers = record::headers(&record);
+            let headers = record::headers(&record, sender.epoch());
             let key = record.key.as_str().to_owned();
             outgoing.push(Outgoing { topic: info.name.clone(), key, value: Some(record.value), headers });
         }
@@ -165,8 +177,8 @@ impl Shared {
     fn producer(&self, sender: Sender) -> Result<&Producer, AppendError> {
         match (sender, self.worker_producer.get()) {
             (Sender::Ingress, _) => Ok(&self.producer),
-            (Sender::Worker, Some(producer)) => Ok(producer),
-            (Sender::Worker, None) => {
+            (Sender::Worker { .. }, Some(producer)) => Ok(producer),
+            (Sender::Worker { .. }, None) => {
                 let config = self.options.producer(&self.process, self.options.worker_delivery_timeout);
                 let made = Producer::new(config, self.outbox.clone());
                 let made = made.map_err(|error| AppendError::Unavailable(error.to_string()))?;
@@ -201,13 +213,6 @@ fn drain(client: &BaseConsumer<Logs>) {
 
 pub(crate) fn closed() -> AppendError {
     AppendError::Unavailable("it was closed".into())
-}
-
-pub(crate) fn append_error(error: Error) -> AppendError {
-    match error {
-        Error::Unavailable(reason) => AppendError::Unavailable(reason),
-        Error::Refused(reason) => AppendError::Refused(reason),
-    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -42,16 +42,6 @@ async fn any_tool_can_read_a_record() {
 }
 
 #[tokio::test]
-async fn what_is_once_is_appended_again_for_the_reader_to_drop() {
-    let Some(options) = options() else { return };
-    let log = KafkaLog::open(options).unwrap();
-    log.ensure_topics(&specs()).await.unwrap();
-    let appended =
-        log.append(vec![record(Topic::Messages, "k", "1"), record(Topic::Messages, "k", "1")]).await.unwrap();
-    assert!(matches!(appended[..], [Appended::At { .. }, Appended::At { .. }]), "{appended:?}");
-}
-
-#[tokio::test]
 async fn a_member_stays_current_without_any_commit() {
     let Some(options) = options() else { return };
     let log = KafkaLog::open(options.clone()).unwrap();

@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -14,23 +13,18 @@ use std::time::{Duration, Instant};
 use chat4all_kafka::{KafkaLog, Options};
 use chat4all_proto::{Topic, TopicPartition};
 use chat4all_storage::Log as _;
-use chat4all_storage::log::{AppendError, Assignment, Commit, Consumer, Event, Subscription};
+use chat4all_storage::log::{AppendError, Appended, Commit, Event};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{PARTITIONS, PATIENCE, options, options_of, record, specs};
+use support::member::Member;
+use support::{PARTITIONS, PATIENCE, options, options_of, quick, record, specs};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 const ALL: usize = PARTITIONS as usize;
 /// Names the topics of a child process.
 const CHILD: &str = "CHAT4ALL_TEST_KAFKA_CHILD";
 /// A session, a rebalance, and as much again for a busy machine.
 const TAKEOVER_MAX: Duration = Duration::from_secs(20);
-
-/// The shortest session that brokers allow by default.
-fn quick(options: Options) -> Options {
-    Options { session_timeout: Duration::from_secs(6), heartbeat_interval: Duration::from_secs(2), ..options }
-}
 
 /// Not a test: what child processes run. Holds its share and says so, commits each record with metadata, and at `append`
 /// appends under the first lease it had.
@@ -57,6 +51,7 @@ async fn child() {
                 first = first.or_else(|| member.held.values().next().map(|held| held.lease.clone()));
             }
             Some(_) = said.recv() => {
+                println!("\nhanding over");
                 let records = vec![record(Topic::StatusUpdates, "k", "from the first lease")];
                 match member.subscription.consumer.append(first.as_ref().unwrap(), records).await {
                     Ok(_) => println!("\nappended"),
@@ -106,6 +101,32 @@ async fn a_frozen_member_writes_nothing_after_it_was_replaced_and_comes_back() {
     member.until(|member| member.subscription.consumer.is_current()).await;
 }
 
+/// What was with the producer already cannot be taken back: it is written when the member wakes, and known by its epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_frozen_member_had_handed_over_tells_that_it_is_late() {
+    let Some(options) = options() else { return };
+    let (log, mut child) = start(&options).await;
+    child.say("append");
+    child.until("appended").await;
+    child.say("append");
+    child.until("handing over").await;
+    child.signal(Signal::STOP);
+    let mut member = Member::join(&log).await;
+    member.until(|member| member.held.len() == ALL).await;
+    let (lease, consumer) = (member.held.values().next().unwrap().lease.clone(), &member.subscription.consumer);
+    let successor = consumer.append(&lease, vec![record(Topic::StatusUpdates, "k", "from the successor")]).await;
+    let Ok([Appended::At { partition, .. }]) = successor.as_deref() else { panic!("{successor:?}") };
+    child.signal(Signal::CONT);
+    child.until_one_of(&["appended", "refused"]).await;
+    let partition = TopicPartition::new(Topic::StatusUpdates, *partition);
+    let recent = consumer.recent(&partition, u64::MAX, 10).await.unwrap();
+    assert!(recent.iter().all(|recent| recent.epoch.is_some()), "{recent:?}");
+    let late = recent.iter().filter(|recent| recent.epoch < Some(lease.epoch)).count();
+    assert_eq!(recent.len() - late, 1, "only the successor's own is of its epoch: {recent:?}");
+    assert!((1..=2).contains(&late), "{recent:?}");
+    println!("written after its successor's: {}", usize::from(recent.last().unwrap().epoch < Some(lease.epoch)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_asked_back_goes_when_it_is_released() {
     let Some(options) = options() else { return };
@@ -132,80 +153,6 @@ async fn a_partition_asked_back_goes_when_it_is_released() {
     assert_eq!(second.held[&asked_back[0].partition].metadata, "the last word");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_that_come_and_go_cost_no_record_and_no_order() {
-    let Some(options) = options() else { return };
-    let log = KafkaLog::open(quick(options)).unwrap();
-    log.ensure_topics(&specs()).await.unwrap();
-    let over = CancellationToken::new();
-    let writer = tokio::spawn(write_until(log.clone(), over.clone()));
-    let mut storm = Storm { member: Member::join(&log).await, done: BTreeSet::new(), last: BTreeMap::new() };
-    for _ in 0..4 {
-        let mut other = Member::join(&log).await;
-        timeout(PATIENCE, storm.share_with(&mut other)).await.expect("the other gets its share");
-        other.subscription.consumer.leave().await;
-    }
-    over.cancel();
-    let written = writer.await.unwrap();
-    while storm.done.len() < written {
-        let event = timeout(PATIENCE, storm.member.next()).await;
-        let event = event.unwrap_or_else(|_| panic!("{} of {written}", storm.done.len()));
-        storm.finish(&*storm.member.subscription.consumer.clone(), event).await;
-    }
-}
-
-/// Writes until `over`, and says how many.
-async fn write_until(log: Arc<KafkaLog>, over: CancellationToken) -> usize {
-    for n in 0.. {
-        if over.is_cancelled() {
-            return n;
-        }
-        log.append(vec![record(Topic::Messages, &format!("k{}", n % 5), &n.to_string())]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    unreachable!("there are numbers enough")
-}
-
-/// A member that stays while another comes and goes; each finishes and commits what comes.
-struct Storm {
-    member: Member,
-    done: BTreeSet<usize>,
-    /// For each partition, the offset finished last and under which epoch.
-    last: BTreeMap<TopicPartition, (u64, u64)>,
-}
-
-impl Storm {
-    /// Until the other has worked a little.
-    async fn share_with(&mut self, other: &mut Member) {
-        let mut worked = 0;
-        while worked < 20 {
-            let (event, consumer) = tokio::select! {
-                event = self.member.next() => (event, &self.member.subscription.consumer),
-                event = other.next() => {
-                    worked += usize::from(matches!(event, Event::Records { .. }));
-                    (event, &other.subscription.consumer)
-                }
-            };
-            self.finish(&*consumer.clone(), event).await;
-        }
-    }
-
-    async fn finish(&mut self, consumer: &dyn Consumer, event: Event) {
-        let Event::Records { lease, records } = event else { return };
-        for record in &records {
-            self.done.insert(std::str::from_utf8(&record.value).unwrap().parse().unwrap());
-        }
-        let offset = records.last().unwrap().offset + 1;
-        let (first, epoch) = (records[0].offset, lease.epoch);
-        let before = self.last.insert(lease.partition.clone(), (offset, epoch));
-        // Every record was committed before its partition was released: none comes again, none is left out.
-        assert_eq!(before.map_or(0, |(next, _)| next), first, "{lease:?}");
-        assert!(before.is_none_or(|(_, before)| before <= epoch), "{before:?}, {lease:?}");
-        let commit = Commit { lease, offset, metadata: String::new() };
-        assert_eq!(consumer.commit(vec![commit]).await, Ok(vec![]));
-    }
-}
-
 /// The topics, and a child process that holds all partitions.
 async fn start(options: &Options) -> (Arc<KafkaLog>, Process) {
     let log = KafkaLog::open(quick(options.clone())).unwrap();
@@ -213,48 +160,6 @@ async fn start(options: &Options) -> (Arc<KafkaLog>, Process) {
     let mut child = Process::start(&options.topic_prefix);
     child.until(&format!("held {ALL}")).await;
     (log, child)
-}
-
-/// A member that obeys.
-struct Member {
-    subscription: Subscription,
-    held: BTreeMap<TopicPartition, Assignment>,
-}
-
-impl Member {
-    async fn join(log: &KafkaLog) -> Self {
-        let subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
-        Self { subscription, held: BTreeMap::new() }
-    }
-
-    async fn next(&mut self) -> Event {
-        let event = self.subscription.events.recv().await.unwrap();
-        match &event {
-            Event::Assigned(assignments) => {
-                let held =
-                    assignments.iter().map(|assignment| (assignment.lease.partition.clone(), assignment.clone()));
-                self.held.extend(held);
-            }
-            Event::Revoking(leases) | Event::Lost(leases) => {
-                for lease in leases {
-                    self.held.remove(&lease.partition);
-                    self.subscription.consumer.release(lease);
-                }
-            }
-            Event::Records { .. } => {}
-            Event::Failed(reason) => panic!("{reason}"),
-        }
-        event
-    }
-
-    async fn until(&mut self, done: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done(self) {
-            assert!(Instant::now() < deadline, "waited in vain; held: {:?}", self.held);
-            // Not everything that is awaited is an event.
-            let _ = timeout(Duration::from_millis(100), self.next()).await;
-        }
-    }
 }
 
 /// This test binary in a process of its own, as `child`.
@@ -283,9 +188,13 @@ impl Process {
     }
 
     async fn until(&mut self, line: &str) {
-        while self.heard.last().is_none_or(|last| last != line) {
+        self.until_one_of(&[line]).await;
+    }
+
+    async fn until_one_of(&mut self, lines: &[&str]) {
+        while self.heard.last().is_none_or(|last| !lines.contains(&&**last)) {
             let next = timeout(PATIENCE, self.output.recv()).await;
-            self.heard.push(next.unwrap_or_else(|_| panic!("no `{line}` after {:?}", self.heard)).unwrap());
+            self.heard.push(next.unwrap_or_else(|_| panic!("none of {lines:?} after {:?}", self.heard)).unwrap());
         }
     }
 

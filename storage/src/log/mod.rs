@@ -9,9 +9,12 @@
 //! - Delivery is at least once: after a rebalance a record comes again unless it was committed.
 //! - A partition has one holder in a group at a time. Each assignment has an epoch, higher than all before; whatever
 //!   a former holder still commits or appends under its old epoch is refused ([`AppendError::Fenced`]).
+//!
+//! What only some adapters can keep is in [`Guarantees`].
 
 pub mod conformance;
 pub mod memory;
+pub mod outgoing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,8 +44,9 @@ pub struct NewRecord {
     pub value: Bytes,
     /// W3C trace context, handed through.
     pub traceparent: Option<Arc<str>>,
-    /// Write it only if no record of this id was written with `once` lately, for at least 24 h (kept per `id.uuid`; the
-    /// fingerprint tells a repeat from another message under the same id).
+    /// It is to be on the log once, however often it is handed over within 24 h. With [`Guarantees::writes_once`] the log
+    /// sees to that (by `id.uuid`; the fingerprint tells a repeat from another message under the same id). Otherwise it is
+    /// written each time, under the same id, and whoever reads it drops the repeats: the first one counts.
     pub once: Option<Fingerprint>,
 }
 
@@ -51,6 +55,10 @@ pub struct NewRecord {
 pub struct Recent {
     pub id: RecordId,
     pub appended_at: Timestamp,
+    /// Of the lease under which it was appended; `None` if under none, and with [`Guarantees::fences_writes`], where
+    /// nobody has to ask. Says something only beside epochs of the same partition in the same group: whoever reads what
+    /// one group writes takes a record of an epoch lower than one before it for a late word of a former holder.
+    pub epoch: Option<u64>,
 }
 
 /// SHA-256 over what makes two requests the same.
@@ -74,11 +82,13 @@ pub enum Appended {
         partition: u32,
         offset: u64,
     },
-    /// `once`: a record of this id and fingerprint is there already, written at `first_at`. Nothing was written.
+    /// `once`, with [`Guarantees::writes_once`]: a record of this id and fingerprint is there already, written at
+    /// `first_at`. Nothing was written.
     Repeated {
         first_at: Timestamp,
     },
-    /// `once`: a record of this id with another fingerprint is there. Nothing was written.
+    /// `once`, with [`Guarantees::writes_once`]: a record of this id with another fingerprint is there. Nothing was
+    /// written.
     Conflict,
 }
 
@@ -110,6 +120,15 @@ pub enum Error {
     Refused(String),
 }
 
+impl From<Error> for AppendError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(reason) => Self::Unavailable(reason),
+            Error::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
 /// A topic as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -121,7 +140,8 @@ pub struct TopicSpec {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicKind {
-    /// Records are kept for this long and until every group that ever committed on the topic is past them.
+    /// Records are kept for this long, and with [`Guarantees::retention_awaits_groups`] until every group that ever
+    /// committed on the topic is past them.
     Stream { retention: Duration },
     /// Only the last value of each key is kept, for ever (Kafka: compacted).
     Latest,
@@ -130,9 +150,27 @@ pub enum TopicKind {
 /// The values of a keyed latest-value topic.
 pub type LatestValues = BTreeMap<String, Bytes>;
 
+/// What an adapter keeps beyond what every adapter does. Default: nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Guarantees {
+    /// A repeat of what was appended with [`NewRecord::once`] is not written.
+    pub writes_once: bool,
+    /// Retention never deletes a record that a group which ever committed on its topic has not passed. Otherwise age
+    /// alone decides: the retention must be longer than any group may be behind.
+    pub retention_awaits_groups: bool,
+    /// An append on behalf of a partition checks its lease in the very write. Otherwise shortly before it: what a holder
+    /// had handed over when it hung may be written after its successor's records, and [`Recent::epoch`] tells.
+    pub fences_writes: bool,
+}
+
 /// One process's access to the log. Cheap to share (`Arc<dyn Log>`).
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
+    /// The same for all handles of one adapter.
+    fn guarantees(&self) -> Guarantees {
+        Guarantees::default()
+    }
+
     /// Makes the topics that are missing. `Refused` if one exists with another partition count or kind, naming it and
     /// what to do. Retention is updated to what is asked.
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error>;
@@ -172,8 +210,8 @@ pub trait Log: Send + Sync + 'static {
     /// Every process, who holds which partition, and how far behind each group is.
     async fn cluster(&self) -> Result<ClusterView, Error>;
 
-    /// Deletes what retention allows to delete, now; adapters also do so by themselves. Never a record that a group
-    /// which ever committed on its topic has not passed.
+    /// Deletes what retention allows to delete, now, unless that is the server's own affair; it also happens without this.
+    /// Never a record that is younger than its topic's retention.
     async fn enforce_retention(&self) -> Result<(), Error>;
 
     /// Ends orderly: what was handed over is written, then files and connections are closed. Later calls fail with
@@ -221,12 +259,28 @@ pub enum Event {
     Failed(String),
 }
 
-/// A commit: everything below `offset` is finished, `metadata` (at most 4,096 bytes) says what above it is finished too.
+/// Longest metadata of a commit, in bytes. Kafka's default limit.
+pub const METADATA_BYTES_MAX: usize = 4_096;
+
+/// A commit: everything below `offset` is finished, `metadata` (at most [`METADATA_BYTES_MAX`]) says what above it is
+/// finished too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub lease: Lease,
     pub offset: u64,
     pub metadata: String,
+}
+
+impl Commit {
+    /// `Refused` if its metadata is too long: for adapters.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.metadata.len() {
+            ..=METADATA_BYTES_MAX => Ok(()),
+            bytes => Err(Error::Refused(format!(
+                "a commit's metadata has {bytes} bytes, at most {METADATA_BYTES_MAX} are allowed"
+            ))),
+        }
+    }
 }
 
 /// One member of a group. All calls may be made from any thread; none blocks it.
@@ -253,7 +307,8 @@ pub trait Consumer: Send + Sync + 'static {
     /// holder has the partition (or a newer epoch is ours); the others are written.
     async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error>;
 
-    /// As [`Log::append`], on behalf of a partition that is being worked on: refused with `Fenced` once `lease` is gone.
+    /// As [`Log::append`], on behalf of a partition that is being worked on: refused with `Fenced` once `lease` is gone
+    /// (see [`Guarantees::fences_writes`]).
     async fn append(&self, lease: &Lease, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
 
     /// `append`, then `commit`, in this order. Embedded: one transaction, both or neither. Kafka: after a crash between

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy, retry};
+use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, retry};
 use chat4all_proto::envelope::{DeadLetter, V1};
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_proto::progress::FinishedSet;
@@ -50,15 +50,20 @@ impl Bench {
         self.engine = Engine::new(self.policy.clone(), watermark, finished);
     }
 
+    /// A takeover at `offset`. `recent`: ids of the generation 0 below it, and the epochs of their routers.
     pub fn resume<const F: usize, const R: usize>(
         &mut self,
         offset: u64,
         finished: [u64; F],
-        recent: [(u128, Generation); R],
+        recent: [(u128, Option<u64>); R],
     ) {
         self.engine = Engine::new(self.policy.clone(), offset, FinishedSet::from_offsets(finished));
         let at = self.now().wall;
-        self.engine.remember(recent.map(|(id, generation)| (Uuid::from_u128(id), generation, at)));
+        self.engine.remember(recent.map(|(id, router_epoch)| Passed {
+            id: (Uuid::from_u128(id), Generation(0)),
+            router_epoch,
+            at,
+        }));
     }
 
     /// The commit is written.

@@ -205,9 +205,14 @@ impl Judge {
         for delivery in &mut self.deliveries {
             (delivery.closed, delivery.burnt, delivery.published) = (false, 0, false);
         }
-        let mut seen = HashSet::new();
-        for written in log.iter().filter(|written| seen.insert(written.index)) {
-            // Its first record decides: a repeat is finished as soon as it is recognised.
+        let (mut seen, mut router_epoch) = (HashSet::new(), 0);
+        for written in log {
+            router_epoch = router_epoch.max(written.delivery.router_epoch);
+            // Its first record decides, but for the late ones of a router that was replaced: whatever else comes is
+            // finished as soon as it is recognised.
+            if written.delivery.router_epoch < router_epoch || !seen.insert(written.index) {
+                continue;
+            }
             let closed = written.offset < watermark || finished.contains(written.offset);
             self.deliveries[written.index].closed = closed;
         }

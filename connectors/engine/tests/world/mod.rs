@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Policy, retry};
+use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, retry};
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::{DeliveryStatus, Timestamp};
@@ -32,6 +32,7 @@ pub enum Mutant {
     CommitsWhatIsInFlight,
     ForgetsTheFinishedSet,
     ForgetsTheIds,
+    ForgetsTheRouter,
     AcknowledgesUnwritten,
     MixesLanes,
     StartsWhileDraining,
@@ -231,9 +232,10 @@ impl World {
         self.engine = Engine::new(policy(), watermark, finished);
         if self.mutant != Mutant::ForgetsTheIds {
             let at = self.now().wall;
-            let recent = self.log[..self.fed].iter().map(|written| {
-                let (uuid, generation) = written.id();
-                (uuid, generation, at)
+            let recent = self.log[..self.fed].iter().map(|written| Passed {
+                id: written.id(),
+                router_epoch: (self.mutant != Mutant::ForgetsTheRouter).then_some(written.delivery.router_epoch),
+                at,
             });
             self.engine.remember(recent);
         }

@@ -44,20 +44,29 @@ impl Written {
 }
 
 /// 500 to 1,500 deliveries in 40 lanes. The router crashes now and then before its commit and writes its last records
-/// again, under a new epoch. Offsets have gaps.
+/// again, under a new epoch. Or it only hung: then it still writes what it had on its way, a few records, between those
+/// of the new one. Offsets have gaps.
 pub fn write(random: &mut Random, begin: Timestamp) -> Vec<Written> {
     let deliveries: Vec<Outbound> =
         (0..500 + random.below(1_000)).map(|index| delivery(index, random, begin)).collect();
     let (mut log, mut offset, mut epoch, mut committed, mut next) = (Vec::new(), 0, 1, 0, 0);
+    // What a hung router still has on its way.
+    let mut late = 0..0;
     while next < deliveries.len() {
+        let woken = if random.below(3) == 0 { late.next() } else { None };
+        let (index, router_epoch) = woken.map_or((next, epoch), |index| (index, epoch - 1));
         offset += 1 + u64::from(random.below(10) == 0);
-        let delivery = Arc::new(Outbound { router_epoch: epoch, ..deliveries[next].clone() });
-        log.push(Written { offset, index: next, delivery });
+        let delivery = Arc::new(Outbound { router_epoch, ..deliveries[index].clone() });
+        log.push(Written { offset, index, delivery });
+        if router_epoch < epoch {
+            continue;
+        }
         next += 1;
         if random.below(60) == 0 {
             committed = next;
         }
         if random.below(100) == 0 {
+            late = next..(next + random.below(20) as usize).min(deliveries.len());
             (epoch, next) = (epoch + 1, committed);
         }
     }

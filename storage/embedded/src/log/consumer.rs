@@ -17,9 +17,6 @@ use super::shared::{Shared, lock};
 use super::topics::TopicInfo;
 use super::{Opened, batch, read};
 
-/// Longest metadata of a commit, in bytes. Kafka's default limit.
-const METADATA_BYTES_MAX: usize = 4_096;
-
 /// What a handle asks of its poll thread.
 pub(super) enum Request {
     Pause(Lease),
@@ -185,7 +182,7 @@ impl Membership {
         let batch = batch(&self.shared, records).await?;
         let Some(fence) = self.fence(lease) else { return Err(AppendError::Fenced) };
         let position = match commit {
-            Some(commit) => Some(position(fence, commit).map_err(|error| AppendError::Refused(error.to_string()))?),
+            Some(commit) => Some(position(fence, commit)?),
             None => None,
         };
         let size = batch.size();
@@ -204,11 +201,7 @@ impl Membership {
 }
 
 fn position(fence: Fence, commit: Commit) -> Result<Position, Error> {
-    let bytes = commit.metadata.len();
-    if bytes > METADATA_BYTES_MAX {
-        let reason = format!("a commit's metadata has {bytes} bytes, at most {METADATA_BYTES_MAX} are allowed");
-        return Err(Error::Refused(reason));
-    }
+    commit.check()?;
     Ok(Position { fence, offset: commit.offset, metadata: commit.metadata })
 }
 

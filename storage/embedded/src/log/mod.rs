@@ -35,7 +35,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chat4all_proto::Topic;
 use chat4all_proto::http::ClusterView;
-use chat4all_storage::log::{AppendError, Appended, Error, LatestValues, Log, NewRecord, Subscription, TopicSpec};
+use chat4all_storage::log::outgoing::EVENTS_MAX;
+use chat4all_storage::log::{
+    AppendError, Appended, Error, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
+};
 use tokio::sync::{mpsc, watch};
 
 use self::append::Batch;
@@ -54,9 +57,6 @@ use crate::turnstile::Turnstile;
 pub use self::schema::FILE;
 pub use self::topics::examine;
 pub use crate::sqlite::OpenError;
-
-/// Events that wait for the one who consumes. Their bytes are bounded too, by the poll thread.
-const EVENTS_MAX: usize = 8;
 
 /// How the log behaves. The defaults are meant for use; tests shorten times and bounds.
 #[derive(Debug, Clone)]
@@ -192,7 +192,7 @@ async fn batch(shared: &Arc<Shared>, records: Vec<NewRecord>) -> Result<Batch, A
     for record in &records {
         let topic = match topics.last() {
             Some(last) if last.topic == record.topic => last.clone(),
-            _ => existing(shared, &record.topic).await.map_err(append_error)?,
+            _ => existing(shared, &record.topic).await?,
         };
         topics.push(topic);
     }
@@ -203,15 +203,12 @@ async fn existing(shared: &Arc<Shared>, topic: &Topic) -> Result<Arc<TopicInfo>,
     shared.topic(topic).await?.ok_or_else(|| Error::Refused(format!("there is no topic `{topic}`")))
 }
 
-fn append_error(error: Error) -> AppendError {
-    match error {
-        Error::Unavailable(reason) => AppendError::Unavailable(reason),
-        Error::Refused(reason) => AppendError::Refused(reason),
-    }
-}
-
 #[async_trait]
 impl Log for EmbeddedLog {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { writes_once: true, retention_awaits_groups: true, fences_writes: true }
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error> {
         let specs = topics.to_vec();
         self.shared.write(Size::default(), move |tx| topics::ensure(tx, &specs)).await?
@@ -256,7 +253,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn put_latest(&self, topic: &Topic, key: &str, value: Option<Bytes>) -> Result<(), AppendError> {
-        let info = existing(&self.shared, topic).await.map_err(append_error)?;
+        let info = existing(&self.shared, topic).await?;
         if !info.latest {
             return Err(AppendError::Refused(format!("the topic `{topic}` keeps no latest values")));
         }

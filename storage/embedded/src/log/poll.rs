@@ -1,14 +1,14 @@
 //! The poll thread of one membership: it beats, looks after its share of the partitions, fetches and hands on events.
 //! It never waits for the one who reads the events: a hung reader stops the records, not the beats.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chat4all_storage::log::outgoing::{Outgoing, RECORDS_BYTES_MAX, RECORDS_MAX};
 use chat4all_storage::log::{Assignment, Event, Lease, Record};
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::consumer::{Membership, Request};
@@ -23,22 +23,17 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 const FULL_SLEEP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Before looking again after the file could not be written.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// Bytes of records that wait for the reader, apart from the event that crosses this.
-const WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
-/// The most that one `Records` event holds: records, bytes.
-const FETCH_MAX: (usize, usize) = (200, 1_024 * 1_024);
+/// The most that is fetched at a time, which is one event's worth: records, bytes.
+const FETCH_MAX: (usize, usize) = (RECORDS_MAX, RECORDS_BYTES_MAX);
 
 static FOLLOWERS: AtomicU64 = AtomicU64::new(1);
 
 pub(super) struct Poll {
     me: Arc<Membership>,
-    events: mpsc::Sender<Event>,
+    events: Outgoing,
     /// Our name at the tail.
     follower: u64,
     owned: BTreeMap<u32, Owned>,
-    outgoing: VecDeque<Event>,
-    /// Bytes of the events that the reader has not taken yet, oldest first, and their sum.
-    waiting: (VecDeque<usize>, usize),
     released: Vec<(u32, u64)>,
     restarted: Vec<(u32, u64)>,
     look: Option<Looking>,
@@ -72,11 +67,9 @@ impl Poll {
     pub(super) fn new(me: Arc<Membership>, events: mpsc::Sender<Event>) -> Self {
         Self {
             me,
-            events,
+            events: Outgoing::new(events),
             follower: FOLLOWERS.fetch_add(1, Ordering::Relaxed),
             owned: BTreeMap::new(),
-            outgoing: VecDeque::new(),
-            waiting: (VecDeque::new(), 0),
             released: Vec::new(),
             restarted: Vec::new(),
             look: None,
@@ -120,7 +113,7 @@ impl Poll {
     }
 
     fn patience(&self) -> Duration {
-        if self.outgoing.is_empty() { SLEEP_MAX } else { self.full_sleep }
+        if self.events.is_empty() { SLEEP_MAX } else { self.full_sleep }
     }
 
     fn obey(&mut self, request: Request) {
@@ -179,7 +172,7 @@ impl Poll {
         for id in overdue {
             let lease = self.owned[&id].lease.clone();
             warn!(group = &*self.me.group, partition = %lease.partition, epoch = lease.epoch, "not released in time, given up");
-            self.outgoing.push_back(Event::Lost(vec![lease.clone()]));
+            self.events.push(Event::Lost(vec![lease.clone()]));
             self.release(&lease);
         }
     }
@@ -236,7 +229,7 @@ impl Poll {
         self.seen_generation = share.generation;
         let assignments: Vec<_> = share.granted.into_iter().map(|grant| self.take_grant(grant)).collect();
         if !assignments.is_empty() {
-            self.outgoing.push_back(Event::Assigned(assignments));
+            self.events.push(Event::Assigned(assignments));
         }
         let revoked_at = Some(Instant::now());
         let mut revoking = Vec::new();
@@ -246,7 +239,7 @@ impl Poll {
             revoking.push(owned.lease.clone());
         }
         if !revoking.is_empty() {
-            self.outgoing.push_back(Event::Revoking(revoking));
+            self.events.push(Event::Revoking(revoking));
         }
     }
 
@@ -268,8 +261,8 @@ impl Poll {
         }
         self.me.unconfirm();
         self.me.set_ids(self.me.group_id().unwrap_or(0), None);
-        self.outgoing.retain(|event| !matches!(event, Event::Records { .. }));
-        self.outgoing.push_back(Event::Lost(leases));
+        self.events.forget(&leases);
+        self.events.push(Event::Lost(leases));
         self.released.clear();
         self.restarted.clear();
         self.must_look = true;
@@ -284,38 +277,17 @@ impl Poll {
         let Some((id, records)) = self.fetch() else { return false };
         let owned = self.owned.get_mut(&id).expect("only what we own is fetched");
         owned.position = records.last().map_or(owned.position, |record| record.offset + 1);
-        self.outgoing.push_back(Event::Records { lease: owned.lease.clone(), records });
+        self.events.push(Event::Records { lease: owned.lease.clone(), records });
         self.flush()
     }
 
-    /// False if the reader is behind.
+    /// False if the reader is behind: the next attempt comes later then.
     fn flush(&mut self) -> bool {
-        while let Some(event) = self.outgoing.pop_front() {
-            let bytes = bytes(&event);
-            let unsent = if self.has_room() { self.events.try_send(event) } else { Err(TrySendError::Full(event)) };
-            match unsent {
-                Ok(()) => {
-                    self.waiting.0.push_back(bytes);
-                    self.waiting.1 += bytes;
-                }
-                Err(TrySendError::Closed(_)) => return false,
-                Err(TrySendError::Full(event)) => {
-                    self.outgoing.push_front(event);
-                    self.full_sleep = (self.full_sleep * 2).min(FULL_SLEEP.1);
-                    return false;
-                }
-            }
+        let clear = self.events.flush();
+        if !clear {
+            self.full_sleep = (self.full_sleep * 2).min(FULL_SLEEP.1);
         }
-        true
-    }
-
-    fn has_room(&mut self) -> bool {
-        let (sizes, sum) = &mut self.waiting;
-        let untaken = self.events.max_capacity() - self.events.capacity();
-        while sizes.len() > untaken {
-            *sum -= sizes.pop_front().unwrap_or(0);
-        }
-        *sum < WAITING_BYTES_MAX
+        clear
     }
 
     /// The records of the next partition that has some.
@@ -354,7 +326,8 @@ impl Poll {
     /// Ends the membership and this thread.
     fn leave(mut self, left: Vec<oneshot::Sender<()>>, closing: bool) {
         if closing {
-            let _ = self.events.try_send(Event::Failed("the log was closed".into()));
+            self.events.push(Event::Failed("the log was closed".into()));
+            self.events.flush();
         }
         while self.look.is_some() {
             // It may make us a member.
@@ -372,12 +345,5 @@ impl Poll {
             let run = move |tx: &mut super::tx::Tx<'_>| group::remove_member(tx, member);
             self.me.shared.submit(Size::default(), run, move |_| drop(left));
         }
-    }
-}
-
-fn bytes(event: &Event) -> usize {
-    match event {
-        Event::Records { records, .. } => records.iter().map(|record| record.value.len()).sum(),
-        _ => 0,
     }
 }

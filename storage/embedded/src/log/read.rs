@@ -89,7 +89,7 @@ pub(super) fn recent(
         ))?
         .query_map((int(offset.min(i64::MAX as u64)), int(count as u64)), |row| {
             let id = RecordId { uuid: Uuid::from_bytes(row.get(0)?), generation: Generation(row.get(1)?) };
-            Ok(Recent { id, appended_at: Timestamp::from_millis(uint(row.get(2)?)) })
+            Ok(Recent { id, appended_at: Timestamp::from_millis(uint(row.get(2)?)), epoch: None })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     seen.reverse();

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod member;
+pub mod services;
+pub mod traffic;
+
 use std::time::Duration;
 
 use chat4all_kafka::Options;
@@ -29,6 +33,11 @@ pub fn options_of(prefix: &str) -> Options {
     let brokers = std::env::var("CHAT4ALL_TEST_KAFKA").expect("a broker to test with");
     let (topic_prefix, group_prefix) = (prefix.to_owned(), prefix.to_owned());
     Options { topic_prefix, group_prefix, replication: Some(1), ..Options::new(brokers) }
+}
+
+/// The shortest session that brokers allow by default.
+pub fn quick(options: Options) -> Options {
+    Options { session_timeout: Duration::from_secs(6), heartbeat_interval: Duration::from_secs(2), ..options }
 }
 
 /// The topics `messages` and `status-updates`.

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 
 use super::reader::Reader;
 use super::{PARTITIONS, PATIENCE, Store, number, open, record, records};
-use crate::log::{AppendError, Appended, Error, Log, NewRecord};
+use crate::log::{AppendError, Appended, Error, Log, NewRecord, RecordId};
 
 pub async fn records_of_one_key_keep_their_order(store: &impl Store) {
     let log = open(store).await;
@@ -81,17 +81,84 @@ pub async fn a_large_record_comes_back_whole(store: &impl Store) {
 
 pub async fn what_is_once_is_written_once(store: &impl Store) {
     let log = open(store).await;
-    let first = NewRecord { once: Some([1; 32]), ..record("k", "first") };
-    let other = NewRecord { once: Some([2; 32]), value: "other".into(), ..first.clone() };
-    assert!(matches!(append(&log, vec![first.clone()]).await[..], [Appended::At { .. }]));
-    let (a, b) = (first_at(&append(&log, vec![first.clone()]).await[0]), append(&log, vec![other, first]).await);
-    assert_eq!(b[0], Appended::Conflict);
-    assert_eq!(first_at(&b[1]), a, "the first time stays");
+    let first = once("first", 1);
+    let other = NewRecord { value: "other".into(), ..once_as(first.id, 2) };
+    let (a, b) = (append_one(&log, &first).await, append_one(&log, &first).await);
+    let (c, d) = (append_one(&log, &other).await, append_one(&log, &first).await);
     append(&log, vec![record("k", "last")]).await;
-    let mut reader = Reader::join(&log, "readers", &[Topic::Messages]).await;
-    reader.until_records(2).await;
+    if log.guarantees().writes_once {
+        check_kinds(&[a, b, c, d], "at repeated conflict repeated");
+        assert_eq!(first_at(&b), first_at(&d), "the first time stays");
+        check_read(&log, first.id, &["first"]).await;
+    } else {
+        check_kinds(&[a, b, c, d], "at at at at");
+        check_read(&log, first.id, &["first", "first", "other", "first"]).await;
+    }
+}
+
+pub async fn what_is_once_is_once_within_a_batch(store: &impl Store) {
+    let log = open(store).await;
+    let first = once("first", 1);
+    let other = NewRecord { value: "other".into(), ..once_as(first.id, 2) };
+    let free = NewRecord { once: None, value: "free".into(), ..first.clone() };
+    let results = append(&log, vec![first.clone(), first.clone(), other, free]).await;
+    append(&log, vec![record("k", "last")]).await;
+    if log.guarantees().writes_once {
+        check_kinds(&results, "at repeated conflict at");
+        check_read(&log, first.id, &["first", "free"]).await;
+    } else {
+        check_kinds(&results, "at at at at");
+        check_read(&log, first.id, &["first", "first", "other", "free"]).await;
+    }
+}
+
+pub async fn what_is_once_is_once_for_every_handle(store: &impl Store) {
+    let (one, two) = (open(store).await, open(store).await);
+    let first = once("first", 1);
+    let (a, b) = tokio::join!(append_one(&one, &first), append_one(&two, &first));
+    append(&one, vec![record("k", "last")]).await;
+    let mut results = [a, b];
+    results.sort_by_key(|result| !matches!(result, Appended::At { .. }));
+    if one.guarantees().writes_once {
+        check_kinds(&results, "at repeated");
+        check_read(&two, first.id, &["first"]).await;
+    } else {
+        check_kinds(&results, "at at");
+        check_read(&two, first.id, &["first", "first"]).await;
+    }
+}
+
+fn once(value: &'static str, fingerprint: u8) -> NewRecord {
+    NewRecord { once: Some([fingerprint; 32]), ..record("k", value) }
+}
+
+fn once_as(id: RecordId, fingerprint: u8) -> NewRecord {
+    NewRecord { id, ..once("", fingerprint) }
+}
+
+async fn append_one(log: &Arc<dyn Log>, record: &NewRecord) -> Appended {
+    append(log, vec![record.clone()]).await.remove(0)
+}
+
+fn check_kinds(results: &[Appended], expected: &str) {
+    let kinds: Vec<&str> = results
+        .iter()
+        .map(|result| match result {
+            Appended::At { .. } => "at",
+            Appended::Repeated { .. } => "repeated",
+            Appended::Conflict => "conflict",
+        })
+        .collect();
+    assert_eq!(kinds.join(" "), expected, "{results:?}");
+}
+
+/// What is read under `id` is `expected`, in this order, so that a window can tell repeats; then comes "last".
+async fn check_read(log: &Arc<dyn Log>, id: RecordId, expected: &[&str]) {
+    let mut reader = Reader::join(log, "readers", &[Topic::Messages]).await;
+    reader.until_records(expected.len() + 1).await;
     reader.until_quiet().await;
-    assert_eq!(reader.values(), ["first", "last"]);
+    assert_eq!(reader.values(), [expected, &["last"]].concat());
+    assert!(reader.records[..expected.len()].iter().all(|(_, record)| record.id == id));
 }
 
 fn first_at(appended: &Appended) -> Timestamp {
@@ -99,29 +166,6 @@ fn first_at(appended: &Appended) -> Timestamp {
         Appended::Repeated { first_at } => *first_at,
         other => panic!("{other:?}"),
     }
-}
-
-pub async fn what_is_once_is_once_within_a_batch(store: &impl Store) {
-    let log = open(store).await;
-    let first = NewRecord { once: Some([1; 32]), ..record("k", "first") };
-    let other = NewRecord { once: Some([2; 32]), ..first.clone() };
-    let free = NewRecord { once: None, value: "free".into(), ..first.clone() };
-    let results = append(&log, vec![first.clone(), first, other, free]).await;
-    let [Appended::At { .. }, Appended::Repeated { .. }, Appended::Conflict, Appended::At { .. }] = results[..] else {
-        panic!("{results:?}")
-    };
-}
-
-pub async fn what_is_once_is_once_for_every_handle(store: &impl Store) {
-    let (one, two) = (open(store).await, open(store).await);
-    let record = NewRecord { once: Some([1; 32]), ..record("k", "v") };
-    let append = |log: Arc<dyn Log>| {
-        let record = record.clone();
-        async move { log.append(vec![record]).await.expect("the log is there").remove(0) }
-    };
-    let (a, b) = tokio::join!(append(one), append(two));
-    let written = [a, b].iter().filter(|result| matches!(result, Appended::At { .. })).count();
-    assert_eq!(written, 1, "{a:?}, {b:?}");
 }
 
 pub async fn a_dropped_append_is_still_written(store: &impl Store) {

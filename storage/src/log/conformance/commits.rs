@@ -118,6 +118,31 @@ pub async fn recent_records_are_those_below_the_offset(store: &impl Store) {
     assert_eq!(none, Ok(vec![]));
 }
 
+pub async fn recent_records_tell_the_epoch_where_writes_are_not_fenced(store: &impl Store) {
+    let log = open(store).await;
+    let mut reader = Reader::holding(&log, "readers", ALL).await;
+    let old = reader.lease(0);
+    append(&log, vec![record("k", "0")]).await;
+    append_under(&*reader.consumer, &old).await;
+    reader.consumer.restart(&old);
+    reader.until("the partition is assigned again", |reader| reader.lease(0).epoch > old.epoch).await;
+    let new = reader.lease(0);
+    append_under(&*reader.consumer, &new).await;
+    let commit = Commit { lease: new.clone(), offset: 0, metadata: String::new() };
+    let committed = reader.consumer.append_and_commit(vec![record("k", "3")], commit).await;
+    assert!(matches!(committed.as_deref(), Ok([Appended::At { .. }])), "{committed:?}");
+    let partition = TopicPartition::new(Topic::Messages, record("k", "").key.partition(PARTITIONS));
+    let recent = reader.consumer.recent(&partition, u64::MAX, 4).await.expect("the log is there");
+    let epochs: Vec<_> = recent.into_iter().map(|recent| recent.epoch).collect();
+    let expected = [None, Some(old.epoch), Some(new.epoch), Some(new.epoch)];
+    assert_eq!(epochs, if log.guarantees().fences_writes { [None; 4] } else { expected });
+}
+
+async fn append_under(consumer: &dyn Consumer, lease: &Lease) {
+    let appended = consumer.append(lease, vec![record("k", "1")]).await;
+    assert!(matches!(appended.as_deref(), Ok([Appended::At { .. }])), "{appended:?}");
+}
+
 pub async fn ends_and_commits_tell_the_lag(store: &impl Store) {
     let log = open(store).await;
     let starts = log.committed("readers", &Topic::Messages).await.expect("an unknown group has committed nothing");

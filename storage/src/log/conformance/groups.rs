@@ -27,6 +27,30 @@ pub async fn a_paused_partition_is_silent(store: &impl Store) {
     assert_eq!(reader.values(), ["1", "2"]);
 }
 
+pub async fn a_partition_that_was_paused_flows_when_it_comes_back(store: &impl Store) {
+    let (one, two) = (open(store).await, open(store).await);
+    let mut first = Reader::holding(&one, "readers", ALL).await;
+    (0..PARTITIONS).for_each(|partition| first.consumer.pause(&first.lease(partition)));
+    let mut second = Reader::join(&two, "readers", &[Topic::Messages]).await;
+    tokio::join!(
+        first.until("the first holds its share", |reader| reader.held.len() == ALL / 2),
+        second.until("the second holds its share", |reader| reader.held.len() == ALL / 2),
+    );
+    let kept: Vec<_> = first.held.values().map(|held| held.lease.clone()).collect();
+    second.consumer.leave().await;
+    first.until("the first holds everything", |reader| reader.held.len() == ALL).await;
+    let records = records(200);
+    let comes_back = |partition| kept.iter().all(|kept| kept.partition.partition != partition);
+    let count = records.iter().filter(|record| comes_back(record.key.partition(PARTITIONS))).count();
+    assert!((1..200).contains(&count), "{count} of 200");
+    append(&one, records).await;
+    first.until_records(count).await;
+    first.until_quiet().await;
+    assert_eq!(first.records.len(), count, "what stayed is paused still");
+    kept.iter().for_each(|kept| first.consumer.resume(kept));
+    first.until_records(200).await;
+}
+
 pub async fn groups_do_not_touch_each_other(store: &impl Store) {
     let log = open(store).await;
     append(&log, records(50)).await;

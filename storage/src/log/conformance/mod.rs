@@ -1,6 +1,7 @@
 //! What every adapter of [`Log`] must do, as plain functions over the port. An adapter's tests call [`all`], or the
-//! functions one by one. They suppose no more than the port promises: offsets have gaps, records come at least once,
-//! assignments take their time.
+//! functions one by one ([`log_promises!`](crate::log_promises)). They suppose no more than the port promises: offsets
+//! have gaps, records come at least once, assignments take their time. Where [`Guarantees`](super::Guarantees) differ, a
+//! function checks what holds for its log.
 //!
 //! Each function panics with what is wrong, and ends within [`PATIENCE`] of the last thing that happened.
 
@@ -39,6 +40,46 @@ pub trait Store: Send + Sync {
     async fn open(&self) -> Arc<dyn Log>;
 }
 
+/// Hands the names of all functions to the macro `$each`, so that no adapter can leave one out.
+#[macro_export]
+macro_rules! log_promises {
+    ($each:ident) => {
+        $each!(
+            records_of_one_key_keep_their_order,
+            results_stand_in_the_order_of_the_records,
+            an_empty_append_writes_nothing,
+            a_record_for_no_topic_is_refused,
+            a_large_record_comes_back_whole,
+            what_is_once_is_written_once,
+            what_is_once_is_once_within_a_batch,
+            what_is_once_is_once_for_every_handle,
+            a_dropped_append_is_still_written,
+            a_closed_log_refuses,
+            records_of_another_handle_arrive,
+            a_slow_reader_loses_nothing,
+            a_commit_comes_back_with_its_metadata,
+            a_metadata_too_long_is_refused,
+            a_restarted_lease_is_fenced,
+            an_append_with_its_commit_is_both,
+            recent_records_are_those_below_the_offset,
+            recent_records_tell_the_epoch_where_writes_are_not_fenced,
+            ends_and_commits_tell_the_lag,
+            a_paused_partition_is_silent,
+            a_partition_that_was_paused_flows_when_it_comes_back,
+            groups_do_not_touch_each_other,
+            two_members_share_evenly,
+            a_released_partition_goes_to_the_other_and_the_old_lease_is_fenced,
+            who_leaves_hands_over,
+            who_is_dropped_hands_over,
+            topics_are_made_once,
+            a_topic_of_another_shape_is_refused,
+            latest_values_reach_every_handle,
+            retention_never_overtakes_a_group,
+            a_cluster_shows_who_holds_what,
+        );
+    };
+}
+
 /// Runs everything, each function on a store of its own.
 pub async fn all<S: Store>(new_store: impl Fn() -> S) {
     macro_rules! run {
@@ -47,37 +88,7 @@ pub async fn all<S: Store>(new_store: impl Fn() -> S) {
             $function(&new_store()).await;
         )*};
     }
-    run!(
-        records_of_one_key_keep_their_order,
-        results_stand_in_the_order_of_the_records,
-        an_empty_append_writes_nothing,
-        a_record_for_no_topic_is_refused,
-        a_large_record_comes_back_whole,
-        what_is_once_is_written_once,
-        what_is_once_is_once_within_a_batch,
-        what_is_once_is_once_for_every_handle,
-        a_dropped_append_is_still_written,
-        a_closed_log_refuses,
-        records_of_another_handle_arrive,
-        a_slow_reader_loses_nothing,
-        a_commit_comes_back_with_its_metadata,
-        a_metadata_too_long_is_refused,
-        a_restarted_lease_is_fenced,
-        an_append_with_its_commit_is_both,
-        recent_records_are_those_below_the_offset,
-        ends_and_commits_tell_the_lag,
-        a_paused_partition_is_silent,
-        groups_do_not_touch_each_other,
-        two_members_share_evenly,
-        a_released_partition_goes_to_the_other_and_the_old_lease_is_fenced,
-        who_leaves_hands_over,
-        who_is_dropped_hands_over,
-        topics_are_made_once,
-        a_topic_of_another_shape_is_refused,
-        latest_values_reach_every_handle,
-        retention_never_overtakes_a_group,
-        a_cluster_shows_who_holds_what,
-    );
+    log_promises!(run);
 }
 
 /// A handle with the topics `messages`, `status-updates` (streams) and `control` (latest values).

@@ -11,8 +11,6 @@ use super::group::{Fence, Group};
 use super::{Shared, State};
 use crate::log::{AppendError, Appended, Commit, Consumer, Error, Event, Lease, NewRecord, Recent};
 
-const METADATA_BYTES_MAX: usize = 4_096;
-
 pub(super) struct MemoryConsumer {
     shared: Arc<Shared>,
     group: Arc<str>,
@@ -137,9 +135,7 @@ impl Consumer for MemoryConsumer {
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error> {
-        if let Some(long) = commits.iter().find(|commit| commit.metadata.len() > METADATA_BYTES_MAX) {
-            return Err(Error::Refused(format!("a commit's metadata has {} bytes", long.metadata.len())));
-        }
+        commits.iter().try_for_each(Commit::check)?;
         let commit = |state: &mut State| {
             let group = state.groups.get_mut(&*self.group).expect("we joined it");
             Ok(commits

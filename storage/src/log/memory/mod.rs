@@ -20,10 +20,11 @@ use uuid::Uuid;
 use self::consumer::MemoryConsumer;
 use self::group::{Fence, Group};
 use self::topic::MemoryTopic;
-use super::{AppendError, Appended, Error, Fingerprint, LatestValues, Log, NewRecord, Subscription, TopicSpec};
+use super::outgoing::EVENTS_MAX;
+use super::{
+    AppendError, Appended, Error, Fingerprint, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
+};
 
-/// Events that wait for the one who consumes.
-const EVENTS_MAX: usize = 8;
 /// How long an identity is kept that was written with `once`.
 const ONCE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -121,7 +122,7 @@ impl State {
     /// Writes all of `records`, or none.
     fn append(&mut self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
         for record in &records {
-            let topic = self.topic(&record.topic).map_err(append_error)?;
+            let topic = self.topic(&record.topic)?;
             if topic.is_latest() {
                 return Err(AppendError::Refused(format!("the topic `{}` keeps latest values only", record.topic)));
             }
@@ -149,13 +150,6 @@ impl State {
     }
 }
 
-fn append_error(error: Error) -> AppendError {
-    match error {
-        Error::Unavailable(reason) => AppendError::Unavailable(reason),
-        Error::Refused(reason) => AppendError::Refused(reason),
-    }
-}
-
 fn unavailable(error: AppendError) -> Error {
     match error {
         AppendError::Refused(reason) => Error::Refused(reason),
@@ -170,11 +164,15 @@ fn now() -> Timestamp {
 
 #[async_trait]
 impl Log for MemoryLog {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { writes_once: true, retention_awaits_groups: true, fences_writes: true }
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error> {
         let ensure = |state: &mut State| {
             for spec in topics {
                 if let Some(known) = state.topics.get(&spec.topic) {
-                    known.check(spec).map_err(append_error)?;
+                    known.check(spec)?;
                 }
             }
             for spec in topics {
@@ -218,7 +216,7 @@ impl Log for MemoryLog {
 
     async fn put_latest(&self, topic: &Topic, key: &str, value: Option<Bytes>) -> Result<(), AppendError> {
         self.write(|state| {
-            state.topic(topic).map_err(append_error)?;
+            state.topic(topic)?;
             state.topics.get_mut(topic).expect("found just now").put_latest(key, value)
         })
     }

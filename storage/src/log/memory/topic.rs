@@ -90,7 +90,7 @@ impl MemoryTopic {
         Some(
             records
                 .range(to.saturating_sub(count)..to)
-                .map(|record| Recent { id: record.id, appended_at: record.appended_at })
+                .map(|record| Recent { id: record.id, appended_at: record.appended_at, epoch: None })
                 .collect(),
         )
     }

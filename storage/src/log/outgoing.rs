@@ -1,30 +1,33 @@
-//! What a poll thread has for whoever consumes: a bounded channel, and what waits for room in it. The poll thread never
-//! waits for the consumer; it stops fetching when too much waits.
+//! Events on their way from an adapter's poll thread to whoever consumes: a bounded channel, and what waits for room in
+//! it. The poll thread never waits for the consumer; it stops fetching while something waits. For adapters.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use chat4all_storage::log::{Event, Lease, Record};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// Events that wait in the channel. Their bytes are bounded too.
-pub(crate) const EVENTS_MAX: usize = 8;
-/// Bytes of records that wait in the channel, apart from the event that crosses this.
-const WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
-/// The most that one `Records` event holds.
-const RECORDS_MAX: usize = 200;
-const RECORDS_BYTES_MAX: usize = 1_024 * 1_024;
+use super::{Event, Lease, Record};
 
-pub(crate) struct Events {
+/// Events that a subscription's channel holds. Their bytes are bounded too.
+pub const EVENTS_MAX: usize = 8;
+/// The most records that one `Records` event holds.
+pub const RECORDS_MAX: usize = 200;
+/// Bytes of values after which a `Records` event takes no further record.
+pub const RECORDS_BYTES_MAX: usize = 1_024 * 1_024;
+/// Bytes of values that are in the channel, apart from the event that crosses this.
+const WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+
+/// The sending half of a subscription's events, in their order.
+pub struct Outgoing {
     channel: mpsc::Sender<Event>,
-    outgoing: VecDeque<Event>,
-    /// Bytes of the events that were not taken yet, oldest first, and their sum.
-    waiting: (VecDeque<usize>, usize),
+    waiting: VecDeque<Event>,
+    /// Bytes of the events in the channel, oldest first, and their sum.
+    untaken: (VecDeque<usize>, usize),
 }
 
-impl Events {
+impl Outgoing {
     pub fn new(channel: mpsc::Sender<Event>) -> Self {
-        Self { channel, outgoing: VecDeque::new(), waiting: (VecDeque::new(), 0) }
+        Self { channel, waiting: VecDeque::new(), untaken: (VecDeque::new(), 0) }
     }
 
     /// Nobody listens any more.
@@ -32,13 +35,18 @@ impl Events {
         self.channel.is_closed()
     }
 
-    pub fn push(&mut self, event: Event) {
-        self.outgoing.push_back(event);
+    /// Whether everything has found room.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
-    /// Adds a record to the last event, or begins another.
+    pub fn push(&mut self, event: Event) {
+        self.waiting.push_back(event);
+    }
+
+    /// Adds a record to the last event if that is of its lease and not full, or begins another.
     pub fn push_record(&mut self, lease: &Lease, record: Record) {
-        if let Some(last @ Event::Records { .. }) = self.outgoing.back_mut()
+        if let Some(last @ Event::Records { .. }) = self.waiting.back_mut()
             && bytes(last) < RECORDS_BYTES_MAX
             && let Event::Records { lease: last, records } = last
             && last == lease
@@ -46,27 +54,27 @@ impl Events {
         {
             return records.push(Arc::new(record));
         }
-        self.outgoing.push_back(Event::Records { lease: lease.clone(), records: vec![Arc::new(record)] });
+        self.waiting.push_back(Event::Records { lease: lease.clone(), records: vec![Arc::new(record)] });
     }
 
     /// Takes back the records under `leases` that found no room yet.
     pub fn forget(&mut self, leases: &[Lease]) {
-        self.outgoing.retain(|event| !matches!(event, Event::Records { lease, .. } if leases.contains(lease)));
+        self.waiting.retain(|event| !matches!(event, Event::Records { lease, .. } if leases.contains(lease)));
     }
 
-    /// False if the consumer is behind.
+    /// Hands on what there is room for. False if something still waits: the consumer is behind, or gone.
     pub fn flush(&mut self) -> bool {
-        while let Some(event) = self.outgoing.pop_front() {
+        while let Some(event) = self.waiting.pop_front() {
             let bytes = bytes(&event);
             let unsent = if self.has_room() { self.channel.try_send(event) } else { Err(TrySendError::Full(event)) };
             match unsent {
                 Ok(()) => {
-                    self.waiting.0.push_back(bytes);
-                    self.waiting.1 += bytes;
+                    self.untaken.0.push_back(bytes);
+                    self.untaken.1 += bytes;
                 }
                 Err(TrySendError::Closed(_)) => return false,
                 Err(TrySendError::Full(event)) => {
-                    self.outgoing.push_front(event);
+                    self.waiting.push_front(event);
                     return false;
                 }
             }
@@ -75,7 +83,7 @@ impl Events {
     }
 
     fn has_room(&mut self) -> bool {
-        let (sizes, sum) = &mut self.waiting;
+        let (sizes, sum) = &mut self.untaken;
         let untaken = self.channel.max_capacity() - self.channel.capacity();
         while sizes.len() > untaken {
             *sum -= sizes.pop_front().unwrap_or(0);
@@ -93,8 +101,8 @@ fn bytes(event: &Event) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use crate::log::RecordId;
     use chat4all_proto::{Generation, Key, Timestamp, Topic, TopicPartition};
-    use chat4all_storage::log::RecordId;
 
     use super::*;
 
@@ -127,7 +135,7 @@ mod tests {
     #[test]
     fn records_of_a_lease_travel_together_within_bounds() {
         let (channel, mut received) = mpsc::channel(EVENTS_MAX);
-        let mut events = Events::new(channel);
+        let mut events = Outgoing::new(channel);
         (0..250).for_each(|offset| events.push_record(&lease(1), record(offset, 1)));
         events.push_record(&lease(2), record(0, 1_100_000));
         events.push_record(&lease(2), record(1, 1));
@@ -138,7 +146,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_waits_or_is_forgotten() {
         let (channel, mut received) = mpsc::channel(1);
-        let mut events = Events::new(channel);
+        let mut events = Outgoing::new(channel);
         events.push(Event::Lost(vec![]));
         events.push_record(&lease(1), record(0, 1));
         events.push_record(&lease(2), record(0, 1));
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn bytes_are_bounded_too() {
         let (channel, mut received) = mpsc::channel(EVENTS_MAX);
-        let mut events = Events::new(channel);
+        let mut events = Outgoing::new(channel);
         (0..4).for_each(|offset| events.push_record(&lease(offset), record(offset, 5 * 1_024 * 1_024)));
         assert!(!events.flush());
         assert_eq!(counts(&mut received), [1, 1]);
