@@ -57,9 +57,7 @@ pub struct Options {
     pub catch_up_timeout: Duration,
     /// Longest wait for one answer of the status store. Default: 2 s.
     pub status_timeout: Duration,
-    /// What tells repeats of a key or `message_id`. Default: the log.
-    pub repeats: Repeats,
-    /// Longest wait for the status store while a keyed message is accepted, and 2 ms more for each. Default: 500 ms.
+    /// Where the log does not write once: longest wait for the status store while a keyed message is accepted, and 2 ms more for each. Default: 500 ms.
     pub claim_timeout: Duration,
     /// Time for a whole body. Default: 10 s.
     pub body_timeout: Duration,
@@ -79,7 +77,6 @@ impl Options {
             append_timeout: Duration::from_secs(1),
             catch_up_timeout: Duration::from_secs(1),
             status_timeout: Duration::from_secs(2),
-            repeats: Repeats::ToldByLog,
             claim_timeout: Duration::from_millis(500),
             body_timeout: Duration::from_secs(10),
             batch_bytes_in_flight_max: 128 << 20,
@@ -87,15 +84,6 @@ impl Options {
             recorder_group: recorder_group.into(),
         }
     }
-}
-
-/// What tells that a keyed message was accepted before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeats {
-    /// The log, which keeps `NewRecord::once`: exactly.
-    ToldByLog,
-    /// Claims in the status store, for a log that appends each time. While the store is away the router's window alone.
-    ToldByClaims,
 }
 
 /// What the API works with.
@@ -150,7 +138,7 @@ impl Api {
         let (router, recorder) = (options.router_group.clone(), options.recorder_group.clone());
         Self {
             door: Arc::new(Door::new(options.api_key.as_ref())),
-            claims: (options.repeats == Repeats::ToldByClaims)
+            claims: (!parts.log.guarantees().writes_once)
                 .then(|| Claims::new(Arc::clone(&parts.status), options.claim_timeout)),
             catch_up: Arc::new(CatchUp::new(Arc::clone(&parts.log), router, recorder)),
             log: parts.log,

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Arbiter, ArbiterHandle};
-use chat4all_api::Repeats;
 use chat4all_connectors::partition_lanes::PartitionLanes;
 use chat4all_proto::ChannelName;
 use chat4all_recorder::PartitionRecorder;
@@ -26,7 +25,7 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
 use tracing::{info, warn};
 
-use crate::config::{Config, LogEngine};
+use crate::config::Config;
 use crate::engines;
 use channels::Configured;
 
@@ -196,10 +195,6 @@ impl Process {
         let mut options = chat4all_api::Options::new(api.listen, chat4all_router::GROUP, chat4all_recorder::GROUP);
         options.limits.workers = api.workers;
         options.api_key = api.api_key.as_ref().map(|key| key.value().clone());
-        options.repeats = match self.config.log {
-            LogEngine::Embedded(_) => Repeats::ToldByLog,
-            LogEngine::Kafka(_) => Repeats::ToldByClaims,
-        };
         let parts = chat4all_api::Parts {
             log: Arc::clone(&self.log),
             status: Arc::clone(&self.status),

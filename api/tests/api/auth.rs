@@ -44,7 +44,7 @@ async fn without_a_key_only_loopback_is_served() {
         let mut options = Options::new(listen.parse().unwrap(), ROUTER, RECORDER);
         options.api_key = key.map(Into::into);
         assert!(!format!("{options:?}").contains(KEY));
-        let parts = Parts { log: TestLog::new(), status: MemoryStatus::new(), channels: Vec::new() };
+        let parts = Parts { log: TestLog::new(true), status: MemoryStatus::new(), channels: Vec::new() };
         let result = chat4all_api::bind(options, parts);
         assert_eq!(result.as_ref().err().map(|error| error.kind()), expected, "{listen}");
         result.ok()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chat4all_api::{ChannelInfo, Options, Parts, Repeats, Server};
+use chat4all_api::{ChannelInfo, Options, Parts, Server};
 use chat4all_channels::{
     Answer, Callbacks, Channel, Event, InboundMessage, Malformed, Outgoing, ReceiptOf, Request, Unfit, Unverified,
 };
@@ -17,7 +17,7 @@ use chat4all_proto::outcome::Report;
 use chat4all_proto::{Content, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
 use chat4all_storage::Log;
 use chat4all_storage::log::{
-    AppendError, Appended, Error, Fingerprint, LatestValues, NewRecord, Subscription, TopicSpec,
+    AppendError, Appended, Error, Fingerprint, Guarantees, LatestValues, NewRecord, Subscription, TopicSpec,
 };
 use chat4all_storage::status::memory::MemoryStatus;
 use serde_json::Value;
@@ -44,7 +44,11 @@ impl Harness {
     }
 
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
-        let (log, status) = (TestLog::new(), MemoryStatus::new());
+        Self::on(TestLog::new(true), change)
+    }
+
+    fn on(log: Arc<TestLog>, change: impl FnOnce(&mut Options)) -> Self {
+        let status = MemoryStatus::new();
         let mut options = Options::new("127.0.0.1:0".parse().unwrap(), ROUTER, RECORDER);
         change(&mut options);
         let channels = vec![
@@ -63,12 +67,7 @@ impl Harness {
 
     /// On a log that appends each time, as Kafka does.
     pub fn with_claims(change: impl FnOnce(&mut Options)) -> Self {
-        let harness = Self::with(|options| {
-            options.repeats = Repeats::ToldByClaims;
-            change(options);
-        });
-        harness.log.state.lock().unwrap().keeps_once = false;
-        harness
+        Self::on(TestLog::new(false), change)
     }
 
     pub fn addr(&self) -> std::net::SocketAddr {
@@ -154,6 +153,7 @@ pub enum Mode {
 
 /// A log in memory whose faults and positions the test sets.
 pub struct TestLog {
+    writes_once: bool,
     state: Mutex<State>,
     pub silent: AtomicBool,
     pub looks: AtomicUsize,
@@ -167,21 +167,20 @@ struct State {
     records: Vec<NewRecord>,
     ends: Vec<u64>,
     committed: HashMap<String, Vec<u64>>,
-    keeps_once: bool,
     once: HashMap<uuid::Uuid, (Fingerprint, Timestamp)>,
     appends: usize,
 }
 
 impl TestLog {
-    pub fn new() -> Arc<Self> {
+    pub fn new(writes_once: bool) -> Arc<Self> {
         Arc::new(Self {
+            writes_once,
             state: Mutex::new(State {
                 mode: Mode::Write,
                 oldest: None,
                 records: Vec::new(),
                 ends: vec![0; PARTITIONS as usize],
                 committed: HashMap::new(),
-                keeps_once: true,
                 once: HashMap::new(),
                 appends: 0,
             }),
@@ -228,8 +227,8 @@ impl TestLog {
 }
 
 impl State {
-    fn write(&mut self, record: NewRecord) -> Appended {
-        if let Some(fingerprint) = record.once.filter(|_| self.keeps_once) {
+    fn write(&mut self, record: NewRecord, writes_once: bool) -> Appended {
+        if let Some(fingerprint) = record.once.filter(|_| writes_once) {
             match self.once.get(&record.id.uuid) {
                 Some((first, at)) if *first == fingerprint => return Appended::Repeated { first_at: *at },
                 Some(_) => return Appended::Conflict,
@@ -250,6 +249,10 @@ impl State {
 
 #[async_trait]
 impl Log for TestLog {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { writes_once: self.writes_once, ..Guarantees::default() }
+    }
+
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
         let mode = {
             let mut state = self.state.lock().unwrap();
@@ -265,7 +268,7 @@ impl Log for TestLog {
             Mode::Hang => self.released.notified().await,
         }
         let mut state = self.state.lock().unwrap();
-        Ok(records.into_iter().map(|record| state.write(record)).collect())
+        Ok(records.into_iter().map(|record| state.write(record, self.writes_once)).collect())
     }
 
     fn oldest_unacknowledged(&self) -> Option<Duration> {
