@@ -105,12 +105,12 @@ async fn another_programs_database_and_another_version_are_refused() {
     Connection::open(&file).unwrap().execute_batch("CREATE TABLE theirs (a); PRAGMA user_version = 1").unwrap();
     check_refusal(folder.path(), &["status.db", "is not a database of chat4all"]);
 
-    for version in [1, 7] {
+    for version in [2, 7] {
         let folder = tempfile::tempdir().unwrap();
         let status: Arc<EmbeddedStatus> = open(folder.path());
         let change = move |connection: &mut Connection| connection.pragma_update(None, "user_version", version);
         status.writer.run(change).await.unwrap().unwrap();
         status.close().await;
-        check_refusal(folder.path(), &["status.db", &format!("its format is {version}, this version reads 2")]);
+        check_refusal(folder.path(), &["status.db", &format!("its format is {version}, this version reads 3")]);
     }
 }
