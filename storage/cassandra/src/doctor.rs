@@ -148,7 +148,12 @@ impl<'a> Examination<'a> {
         let Ok(permissions) = self.named(&list, ["permission", "resource"]).await else { return };
         let ours = ["<all keyspaces>".to_owned(), format!("<keyspace {}>", self.options.keyspace)];
         let places = if has_keyspace { &ours[..] } else { &ours[..1] };
-        let wanted: &[&str] = if has_tables { &["SELECT", "MODIFY"] } else { &["CREATE", "SELECT", "MODIFY"] };
+        let wanted: &[&str] = match (has_keyspace, has_tables) {
+            // Who makes a keyspace gets every right on it.
+            (false, _) => &["CREATE"],
+            (true, false) => &["CREATE", "SELECT", "MODIFY"],
+            (true, true) => &["SELECT", "MODIFY"],
+        };
         for right in wanted {
             let is_granted = |[granted, place]: &[Option<CqlValue>; 2]| {
                 let text = |value: &Option<CqlValue>| value.as_ref().and_then(|value| value.as_text().cloned());

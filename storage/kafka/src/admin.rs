@@ -63,11 +63,16 @@ impl Admin {
         })
     }
 
-    /// The topic's configuration.
+    /// The topic's configuration, which has an entry for each of Kafka's keys.
     pub async fn config(&self, topic: &str) -> Result<ConfigResource, Error> {
         let which = ResourceSpecifier::Topic(topic);
         let results = self.client.describe_configs([&which], &self.options).await.map_err(|error| failure(&error))?;
-        let result = results.into_iter().next().unwrap_or(Err(Code::UnknownTopicOrPartition));
+        let result = match results.into_iter().next() {
+            // So rdkafka hands a missing right on.
+            Some(Ok(config)) if config.entries.is_empty() => Err(Code::TopicAuthorizationFailed),
+            Some(result) => result,
+            None => Err(Code::UnknownTopicOrPartition),
+        };
         let what = format!("the configuration of the topic `{topic}` cannot be read");
         result.map_err(|code| client::failed(&what, "DescribeConfigs", code))
     }
