@@ -165,7 +165,7 @@ mod tests {
 
     async fn check(answer: Option<&'static [u8]>, tls: bool, expected: Option<&str>) {
         let address = listener(answer).await;
-        assert_eq!(PIGEON.reach(&[address.clone()]).await.addresses, [address.clone()]);
+        assert_eq!(PIGEON.reach(std::slice::from_ref(&address)).await.addresses, [address.as_str()]);
         let explained = PIGEON.explain(&address, tls).await;
         let says = explained.as_deref().map(|text| expected.is_some_and(|part| text.contains(part)));
         assert_eq!(says, expected.map(|_| true), "{explained:?}");
