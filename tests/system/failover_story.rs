@@ -62,8 +62,16 @@ async fn story(engines: Engines, name: &'static str) {
     let kill = kill_one_of_each(&mut cluster, &clients, apis, &pairs).await;
     let mut notes = Vec::new();
     if let Engines::Distributed(_) = engines {
-        notes.push(("Kafka", outage(&engines, KAFKA, || load.count()).await));
-        notes.push(("Cassandra", outage(&engines, CASSANDRA, || receiver.distinct()).await));
+        let back = away(&engines, KAFKA).await;
+        let before = load.count();
+        until("accepting after Kafka", RESUME_MAX, || (load.count() > before).then_some(())).await;
+        notes.push(("Kafka", "messages were accepted", back.elapsed()));
+        let back = away(&engines, CASSANDRA).await;
+        until_async("answers after Cassandra", RESUME_MAX, || async {
+            clients[0].get("/v1/messages").await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+        notes.push(("Cassandra", "queries were answered", back.elapsed()));
     }
     let asked = load.asked();
     let (accepted, rate) = load.finish(Duration::from_secs(240)).await;
@@ -84,8 +92,8 @@ async fn story(engines: Engines, name: &'static str) {
     for (role, took) in &kill.takeovers {
         println!("{name}: all work of the {role} had a living holder {took:.1?} after the kill");
     }
-    for (server, resumed) in notes {
-        println!("{name}: {server} was killed for {AWAY:?}; work went on {resumed:.1?} after it answered again");
+    for (server, what, after) in notes {
+        println!("{name}: {server} was killed for {AWAY:?}; {what} {after:.1?} after it served again");
     }
     println!("{}", row(name, &kill, &gaps, &mut during(&asked, &kill), verdict.duplicates));
     println!("{name}: {} records written again on the log", engines.written_again(&cluster, ledger::HOOK));
@@ -153,14 +161,12 @@ async fn partitions_of(api: &Api, cluster: &Cluster, group: &str, id: usize) -> 
     (0..).zip(holders).filter(|(_, holder)| process["process"] == **holder).map(|(partition, _)| partition).collect()
 }
 
-/// Kills a server for a while; how long after its return `progress` went on.
-async fn outage(engines: &Engines, server: &str, progress: impl Fn() -> usize) -> Duration {
+/// Kills a server for a while; when it served again.
+async fn away(engines: &Engines, server: &str) -> Instant {
     engines.servers().kill(server);
     tokio::time::sleep(AWAY).await;
     engines.servers().start(server);
-    let (back, before) = (Instant::now(), progress());
-    until(&format!("work to go on after {server}"), RESUME_MAX, || (progress() > before).then_some(())).await;
-    back.elapsed()
+    Instant::now()
 }
 
 /// Longest times without a delivery from the kill until all partitions had a holder.
