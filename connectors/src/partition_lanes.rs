@@ -29,8 +29,6 @@ use crate::outbox::{Flushed, Outbox};
 
 /// Pause before what the log refused for now is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// How long statuses may go unwritten before no attempt is started any more: half the default session.
-const FAILING_MAX: Duration = Duration::from_secs(3);
 /// Outcomes that are taken up at a time.
 const SETTLED_MAX: usize = 256;
 
@@ -61,8 +59,6 @@ pub struct PartitionLanes {
     awaiting_slot: bool,
     looking_again: bool,
     complaints: Complaints,
-    /// Since when the log has taken no statuses.
-    failing_since: Option<Instant>,
     wake: Option<(Instant, SpawnHandle)>,
     series: Series,
     suppressed: u64,
@@ -93,7 +89,6 @@ impl PartitionLanes {
             awaiting_slot: false,
             looking_again: false,
             complaints: Complaints::default(),
-            failing_since: None,
             wake: None,
             series,
             suppressed: 0,
@@ -129,8 +124,7 @@ impl PartitionLanes {
         if ready == 0 {
             return None;
         }
-        let unheard = self.failing_since.is_some_and(|since| since.elapsed() > FAILING_MAX);
-        if unheard || !self.partition.consumer.is_current() {
+        if !self.partition.consumer.is_current() {
             self.look_again(ctx);
             return None;
         }
@@ -163,8 +157,7 @@ impl PartitionLanes {
         }));
     }
 
-    /// While our membership is not confirmed somebody else may hold the partition; while the log takes no ends,
-    /// whatever is sent would be sent again after a crash: nothing starts.
+    /// While our membership is not confirmed somebody else may hold the partition: nothing starts.
     fn look_again(&mut self, ctx: &mut Context<Self>) {
         if !self.looking_again {
             self.looking_again = true;
@@ -216,7 +209,6 @@ impl PartitionLanes {
         let Some(flush) = self.outbox.flush() else { return self.tell_if_idle() };
         ctx.spawn(flush.into_actor(self).map(|flushed, lanes, ctx| match lanes.outbox.flushed(flushed) {
             Flushed::Written(ends) => {
-                lanes.failing_since = None;
                 let now = now();
                 for offset in ends {
                     lanes.feed(Event::Published { offset }, now);
@@ -224,7 +216,6 @@ impl PartitionLanes {
                 lanes.go_on(now, None, ctx);
             }
             Flushed::Later(reason) => {
-                lanes.failing_since.get_or_insert_with(clock::instant);
                 warn!(partition = %lanes.partition.lease.partition, reason, "statuses could not be appended, trying again");
                 ctx.run_later(RETRY_PAUSE, |lanes, ctx| lanes.flush(ctx));
             }

@@ -21,6 +21,10 @@ const SENDING_AFTER: Duration = Duration::from_millis(500);
 /// The partition is held this much before the span is used up: records on their way still come.
 const SPAN_RESERVE: u64 = 2_048;
 
+/// Most ends that wait for the log's acknowledgement before nothing more is started: what a log takes with it when it goes
+/// away is sent again after the next takeover.
+pub const UNACKNOWLEDGED_MAX: usize = 256;
+
 /// What the channel's configuration and nature decide.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -256,7 +260,7 @@ impl Engine {
 
     /// Attempts that could start if there were slots for them.
     pub fn ready(&self) -> usize {
-        if self.draining { 0 } else { self.lanes.ready() }
+        if self.draining || self.unacknowledged >= UNACKNOWLEDGED_MAX { 0 } else { self.lanes.ready() }
     }
 
     pub fn waiting(&self) -> usize {
@@ -309,7 +313,7 @@ impl Engine {
     }
 
     fn start(&mut self, mut slots: usize, now: Now, commands: &mut Vec<Command>) {
-        while slots > 0 && !self.draining {
+        while slots > 0 && self.ready() > 0 {
             let Some(offset) = self.lanes.start() else { return };
             let entry = self.entries.get_mut(&offset).expect("what waits in a lane has an entry");
             if entry.delivery.expires_at <= now.wall {

@@ -6,4 +6,4 @@ mod engine;
 mod lanes;
 pub mod retry;
 
-pub use engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, WINDOW};
+pub use engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, UNACKNOWLEDGED_MAX, WINDOW};

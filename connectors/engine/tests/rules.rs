@@ -5,7 +5,7 @@ mod bench;
 use std::time::Duration;
 
 use bench::{Bench, ambiguous, said, start_of, throttled, took, transient};
-use chat4all_engine::{Command, Event, retry};
+use chat4all_engine::{Command, Event, UNACKNOWLEDGED_MAX, retry};
 use chat4all_proto::envelope::{OutcomeKind, Reason};
 use chat4all_proto::outcome::Outcome;
 use chat4all_proto::progress::{FinishedSet, SPAN_MAX};
@@ -303,6 +303,21 @@ fn an_offset_is_finished_only_when_the_log_has_its_end() {
     assert!(matches!(commands.as_slice(), [Command::Finish { offset: 0 }]));
     assert_eq!(bench.engine.commit(), (1, String::new()));
     assert!(bench.engine.is_quiet());
+}
+
+/// Whatever the log has not heard of would be sent again if the log were gone now.
+#[test]
+fn nothing_more_starts_while_the_log_acknowledges_too_little() {
+    let (mut bench, most) = (Bench::new(), UNACKNOWLEDGED_MAX as u64);
+    for offset in 0..=most {
+        bench.arrive(offset, &format!("lane {offset}"));
+    }
+    for offset in bench.start(UNACKNOWLEDGED_MAX) {
+        bench.finish(offset, took());
+    }
+    assert_eq!(bench.start(10), NONE);
+    bench.feed(Event::Published { offset: 0 });
+    assert_eq!(bench.start(10), [most]);
 }
 
 #[test]
