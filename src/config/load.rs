@@ -18,8 +18,19 @@ use super::{Channel, Config, Kind, validate};
 pub const FILE_NAME: &str = "chat4all.toml";
 
 const ENV_PREFIX: &str = "CHAT4ALL_";
-/// Variables of the command line's own: they are no settings.
-const ENV_OF_CLIENT: [&str; 2] = ["CHAT4ALL_URL", "CHAT4ALL_API_KEY"];
+/// Variables of the command line's own, of `dev/services` and of the tests: they are no settings.
+const ENV_OF_OTHERS: [&str; 10] = [
+    "CHAT4ALL_URL",
+    "CHAT4ALL_API_KEY",
+    "CHAT4ALL_SERVICES_DIR",
+    "CHAT4ALL_TEST_KAFKA",
+    "CHAT4ALL_TEST_CASSANDRA",
+    "CHAT4ALL_TEST_SERVICES",
+    "CHAT4ALL_LONG",
+    "CHAT4ALL_SEED",
+    "CHAT4ALL_KEEP",
+    "CHAT4ALL_BINARY",
+];
 
 /// Where the configuration comes from. Tests make their own; a process uses [`Sources::of_process`].
 #[derive(Clone)]
@@ -113,7 +124,7 @@ impl Sources {
             layers = layers.merge(Layer { origin: format!("in `{}`", file.display()), values: parse(file)? });
         }
         for (name, value) in &self.env {
-            if let Some(key) = name.strip_prefix(ENV_PREFIX).filter(|_| !ENV_OF_CLIENT.contains(&name.as_str())) {
+            if let Some(key) = name.strip_prefix(ENV_PREFIX).filter(|_| !ENV_OF_OTHERS.contains(&name.as_str())) {
                 let key = key.to_ascii_lowercase().replace("__", ".");
                 layers = layers.merge(Layer::of(format!("from the environment variable `{name}`"), &key, value));
             }

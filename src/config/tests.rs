@@ -95,6 +95,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
             ("CHAT4ALL_CHANNELS__HOOK__RETRY", "{ backoff = [\"5ms\"] }"),
             ("CHAT4ALL_URL", "http://elsewhere"),
             ("CHAT4ALL_API_KEY", SECRET),
+            ("CHAT4ALL_TEST_KAFKA", "h:1"),
             ("OTHER", "x"),
         ],
     );

@@ -11,11 +11,11 @@ use crate::harness::cluster::{Cluster, binary, config};
 use crate::harness::{run, turn};
 
 /// Runs a command that must end by itself with a failure; its exit code and what it said.
-fn refused(mut command: Command) -> (i32, String) {
+pub fn refused(mut command: Command) -> (i32, String) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let begin = Instant::now();
     while child.try_wait().expect("our child").is_none() {
-        if begin.elapsed() > Duration::from_secs(15) {
+        if begin.elapsed() > Duration::from_secs(30) {
             child.kill().expect("our child");
             panic!("it was not refused: {command:?}");
         }
