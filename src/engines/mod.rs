@@ -80,7 +80,10 @@ fn cassandra_options(cassandra: &Cassandra, config: &Config) -> chat4all_cassand
 pub async fn try_topics(config: &Config, log: &dyn Log) -> Result<bool, Error> {
     match log.ensure_topics(&topics(config)).await {
         Ok(()) => Ok(true),
-        Err(LogError::Unavailable(_)) => Ok(false),
+        Err(LogError::Unavailable(reason)) => {
+            warn!(reason, "the log is away; the process waits for it");
+            Ok(false)
+        }
         Err(LogError::Refused(reason)) => Err(Error(reason)),
     }
 }

@@ -111,14 +111,10 @@ impl Process {
             // Meanwhile whoever asks is told that the log is away.
             engines::make_topics(&self.config, &*self.log, &self.shutdown).await?;
         }
-        let mut workers = self.start_workers()?;
-        workers.extend(self.start_removed().await);
+        // Asked to end while the log was away, there is nobody to start or to tell.
+        let workers = if self.shutdown.is_requested() { Vec::new() } else { self.start_work().await? };
         // Nothing new comes in before the workers drain; their own health is asked until they have.
         let stops = if self.roles.contains(&Role::Api) { vec![servers, workers] } else { vec![workers, servers] };
-        let roles = self.roles.iter().map(|role| role.as_str().to_owned()).collect();
-        if let Err(error) = self.log.announce(roles, self.listens.clone()).await {
-            warn!(%error, "the other processes cannot see what this one is");
-        }
         let (version, roles) = (env!("CARGO_PKG_VERSION"), self.roles.iter().map(|role| role.as_str()));
         let (roles, channels) = (join_words(roles), join_words(self.config.channels.keys().map(ChannelName::as_str)));
         let (log, status) = (self.config.log.to_string(), self.config.status.to_string());
@@ -206,6 +202,17 @@ impl Process {
             key: "api.listen",
             error,
         })
+    }
+
+    /// Starts the workers and tells the other processes what this one is.
+    async fn start_work(&self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {
+        let mut workers = self.start_workers()?;
+        workers.extend(self.start_removed().await);
+        let roles = self.roles.iter().map(|role| role.as_str().to_owned()).collect();
+        if let Err(error) = self.log.announce(roles, self.listens.clone()).await {
+            warn!(%error, "the other processes cannot see what this one is");
+        }
+        Ok(workers)
     }
 
     fn start_workers(&self) -> Result<Vec<LocalBoxFuture<'static, ()>>, Error> {

@@ -1,6 +1,6 @@
 //! `chat4all doctor` and `chat4all migrate`, as somebody sees them who sets Chat4All up: one clear line for each thing that
 //! is wrong. Real servers are named by `CHAT4ALL_TEST_KAFKA` and `CHAT4ALL_TEST_CASSANDRA` (`host:port`), a listener of
-//! Kafka's with SASL PLAIN by `CHAT4ALL_KAFKA_SASL_HOSTS`, `…_USER` and `…_PASSWORD_FILE`, as `dev/services env` prints them.
+//! Kafka's with SASL PLAIN by the URL `SERVICES_LOG_PLAIN`, as `dev/services env` prints it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -203,24 +203,23 @@ fn a_kafka_that_is_not_as_configured_is_told_of() {
 fn a_login_that_kafka_refuses_is_told_of() {
     let _turn = turn::beside_others();
     let test = "a_login_that_kafka_refuses";
-    let Some(hosts) = server("CHAT4ALL_KAFKA_SASL_HOSTS", test) else { return };
-    let Some(user) = server("CHAT4ALL_KAFKA_SASL_USER", test) else { return };
-    let Some(file) = server("CHAT4ALL_KAFKA_SASL_PASSWORD_FILE", test) else { return };
+    let Some(good) = server("SERVICES_LOG_PLAIN", test) else { return };
+    let (address, login) = good.split_once('?').expect("parameters");
+    let file = login.rsplit_once("password_file=").expect("the last parameter").1;
     let cluster = Cluster::new();
     if let Some(plain) = server("CHAT4ALL_TEST_KAFKA", test) {
-        let needless = format!("kafka://{plain}?sasl=plain&user={user}&password_file={file}");
+        let needless = format!("kafka://{plain}?{login}");
         Said::by(&cluster, &["doctor", "--log", &needless]).ended_with(1).has_line(&["log (", "want no login there"]);
     }
-    let url = |sasl: &str, file: &str| format!("kafka://{hosts}?sasl={sasl}&user={user}&password_file={file}");
-    Said::by(&cluster, &["doctor", "--log", &url("plain", &file)]).ended_with(0).has_line(&["log (", "reached"]);
+    Said::by(&cluster, &["doctor", "--log", &good]).ended_with(0).has_line(&["log (", "reached"]);
 
     fs::write(cluster.folder().join("wrong"), "planted-canary").expect("our folder");
-    let wrong = Said::by(&cluster, &["doctor", "--log", &url("plain", "wrong")]);
+    let wrong = Said::by(&cluster, &["doctor", "--log", &good.replace(file, "wrong")]);
     wrong.ended_with(1).has_line(&["log (", "refuse the login", "`user`"]);
     assert!(!wrong.text.contains("canary"), "{}", wrong.text);
-    let other = Said::by(&cluster, &["doctor", "--log", &url("scram-sha-512", &file)]);
+    let other = Said::by(&cluster, &["doctor", "--log", &good.replace("sasl=plain", "sasl=scram-sha-512")]);
     other.ended_with(1).has_line(&["log (", "set `sasl`"]);
-    let none = Said::by(&cluster, &["doctor", "--log", &format!("kafka://{hosts}")]);
+    let none = Said::by(&cluster, &["doctor", "--log", address]);
     none.ended_with(1).has_line(&["log (", "does it want a login"]);
 }
 
@@ -238,15 +237,15 @@ fn a_cassandra_is_migrated_and_another_versions_tables_are_told_of() {
     said.ended_with(0).has_line(&["keyspace", "made"]).has_line(&["table `messages`", "made"]);
     let said = Said::by(&cluster, &["migrate", "--status", &status]);
     said.ended_with(0).has_line(&["keyspace", "was there"]).has_line(&["table `messages`", "was there"]);
-    Said::by(&cluster, &["doctor", "--status", &status]).ended_with(0).has_line(&["tables of version 1", "clock"]);
+    Said::by(&cluster, &["doctor", "--status", &status]).ended_with(0).has_line(&["tables of version 2", "clock"]);
 
     cql(&server, &format!("UPDATE {keyspace}.schema_version SET version = 99 WHERE id = 0"));
     for command in ["doctor", "migrate"] {
         let said = Said::by(&cluster, &[command, "--status", &status]);
-        said.ended_with(1).has_line(&[&keyspace, "tables of version `99`", "needs `1`"]);
+        said.ended_with(1).has_line(&[&keyspace, "tables of version `99`", "needs `2`"]);
     }
     let said = Said::by(&cluster, &["doctor", "--status", &format!("{status}?tls=true")]);
-    said.ended_with(1).has_line(&["Cassandra listens", "without TLS"]);
+    said.ended_with(1).has_line(&["there is no TLS with Cassandra", "leave `tls` out"]);
     cql(&server, &format!("DROP KEYSPACE {keyspace}"));
 }
 

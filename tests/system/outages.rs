@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::checker::{self, Evidence};
 use crate::failover::all_end;
-use crate::harness::client::Api;
+use crate::harness::client::{Api, message};
 use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::engines::{CASSANDRA, Engines, KAFKA};
 use crate::harness::load::{Asked, Load, Plan};
@@ -148,6 +148,32 @@ fn while_kafka_is_away_posts_are_refused_at_once_and_then_all_goes_on() {
             .await;
         println!("{name}: {:?} away; back after {accepting:.1?}, deliveries after {:.1?}", away(), back.elapsed());
         stage.ends_well(name).await;
+    });
+}
+
+/// Needs no Kafka: none is there.
+#[test]
+fn a_process_that_starts_without_kafka_refuses_posts_says_why_and_ends_when_told() {
+    let _turn = turn::beside_others();
+    run(async {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let top = format!("log = \"kafka://{}\"", nobody.expect("a port that is free again"));
+        let mut cluster = Cluster::with(&config(&top, ""));
+        let all = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(all, "api"));
+        let body = message("hook:http://127.0.0.1:9/", "c", "hi");
+        until_async("a refusal that is sure", Duration::from_secs(10), || async {
+            let answer = api.post("/v1/messages", &body).await.ok()?;
+            assert_eq!(answer.status, 503, "{}", answer.text);
+            (answer.json()["code"] == "log_unavailable" && !answer.header("retry-after").is_empty()).then_some(())
+        })
+        .await;
+        let (status, part) = part(&api, "log").await.expect("an answer");
+        assert!(status == 503 && part["ready"] == false, "{part}");
+        assert!(cluster.log(all).contains("the log is away"), "{}", cluster.tail(all));
+        let (ended, took) = cluster.terminate(all, Duration::from_secs(20)).await;
+        assert!(ended.success(), "it ended with {ended}:\n{}", cluster.tail(all));
+        println!("kafka-absent: ended {took:.1?} after SIGTERM");
     });
 }
 

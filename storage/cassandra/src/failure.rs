@@ -55,7 +55,9 @@ fn of_tls(error: &ConnectionError) -> Option<String> {
         rustls::Error::InvalidCertificate(problem) => Some(format!(
             "the certificate of Cassandra is not to be trusted: {problem}; check it and our authorities (`ca_file`)"
         )),
-        problem => Some(format!("there is no TLS with Cassandra: {problem}")),
+        problem => {
+            Some(format!("there is no TLS with Cassandra: leave `tls` out, or give the port that has it ({problem})"))
+        }
     }
 }
 
