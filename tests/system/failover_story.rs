@@ -79,12 +79,7 @@ async fn story(engines: Engines, name: &'static str) {
     all_end(&clients[0], &accepted, "delivered").await;
     cluster.terminate_all().await;
 
-    let evidence = Evidence {
-        accepted,
-        taken: checker::taken(&receiver.requests()),
-        takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-        positions: engines.positions(&cluster, ledger::HOOK),
-    };
+    let evidence = engines.evidence(&cluster, accepted, &receiver);
     let verdict = checker::judge(&evidence);
     let gaps = Gaps::of(&evidence, &kill);
     let asked = asked.lock().expect("no panic").clone();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::checker::{self, Evidence};
+use crate::checker;
 use crate::failover::all_end;
 use crate::harness::client::{Api, message};
 use crate::harness::cluster::{Cluster, PATIENT, config};
@@ -82,12 +82,7 @@ impl Stage {
         assert_eq!(checker::doubled(&accepted), 0, "no key is accepted as two messages");
         all_end(&self.api, &accepted, "delivered").await;
         self.cluster.terminate_all().await;
-        let evidence = Evidence {
-            accepted,
-            taken: checker::taken(&self.receiver.requests()),
-            takeovers: ledger::takeovers(&self.cluster.logs(), ledger::HOOK),
-            positions: self.engines.positions(&self.cluster, ledger::HOOK),
-        };
+        let evidence = self.engines.evidence(&self.cluster, accepted, &self.receiver);
         let verdict = checker::judge(&evidence);
         println!(
             "{name}: {} accepted at {rate:.0}/s, {} lost, {} reordered, {} duplicates, {} records written again",

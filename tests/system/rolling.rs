@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::checker::{self, Evidence};
+use crate::checker;
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
-use crate::harness::{Random, ledger, long, quantile, run, turn, until};
+use crate::harness::{Random, long, quantile, run, turn, until};
 
 #[test]
 fn a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() {
@@ -62,12 +62,7 @@ fn rolling(engines: Engines, name: &'static str) {
         let limit = Duration::from_secs(30);
         until("all deliveries", limit, || (receiver.distinct() >= accepted.len()).then_some(())).await;
         cluster.terminate_all().await;
-        let evidence = Evidence {
-            accepted,
-            taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: engines.positions(&cluster, ledger::HOOK),
-        };
+        let evidence = engines.evidence(&cluster, accepted, &receiver);
         let verdict = checker::judge(&evidence);
         println!(
             "{name}: {} restarts at {rate:.0}/s, drain p50 {:?}, worst {:?}, {} duplicates",

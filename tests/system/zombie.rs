@@ -77,12 +77,7 @@ fn zombies(engines: Engines, name: &'static str) {
         }
         assert!(cluster.runs(stays) && cluster.runs(zombie));
         cluster.terminate_all().await;
-        let evidence = Evidence {
-            accepted,
-            taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: engines.positions(&cluster, ledger::HOOK),
-        };
+        let evidence = engines.evidence(&cluster, accepted, &receiver);
         let verdict = checker::judge(&evidence);
         println!("{name}: {zombies} times, {rate:.0}/s, {} duplicates, all explained", verdict.duplicates);
         verdict.must_be_clean();

@@ -14,7 +14,8 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::ledger;
-use crate::checker::Position;
+use super::receiver::Receiver;
+use crate::checker::{self, Accepted, Evidence, Position};
 
 pub const KAFKA: &str = "kafka-1";
 pub const CASSANDRA: &str = "cassandra";
@@ -49,6 +50,16 @@ impl Engines {
         match self {
             Self::Embedded => panic!("the embedded engines have no servers"),
             Self::Distributed(servers) => servers,
+        }
+    }
+
+    /// What the checker judges by, of the messages that went to `receiver`. Once all processes have ended.
+    pub fn evidence(&self, cluster: &Cluster, accepted: Vec<Accepted>, receiver: &Receiver) -> Evidence {
+        Evidence {
+            accepted,
+            taken: checker::taken(&receiver.requests()),
+            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
+            positions: self.positions(cluster, ledger::HOOK),
         }
     }
 
