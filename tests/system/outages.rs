@@ -21,6 +21,12 @@ fn away() -> Duration {
     Duration::from_secs(if long() { 300 } else { 15 })
 }
 
+/// Messages a second. One node of Cassandra on a machine that carries everything else too takes some 600/s, and what piled
+/// up in a long outage has to be recorded within a minute.
+fn per_second() -> f64 {
+    if long() { 50.0 } else { 200.0 }
+}
+
 /// A cluster under load, one process a role.
 struct Stage {
     engines: Engines,
@@ -43,17 +49,16 @@ impl Stage {
         }
         let api = Api::new(cluster.url(processes[0], "api"));
         api.ready(Duration::from_secs(30)).await;
-        let per_second = 200.0;
         let plan = Plan {
             name,
             conversations: 100,
-            messages: (per_second * (away().as_secs_f64() + 25.0)) as usize,
-            per_second,
+            messages: (per_second() * (away().as_secs_f64() + 25.0)) as usize,
+            per_second: per_second(),
             target: receiver.target("/inbox"),
             insists,
         };
         let load = Load::start(&plan, &api);
-        until("deliveries", Duration::from_secs(60), || (receiver.taken() >= 500).then_some(())).await;
+        until("deliveries", Duration::from_secs(60), || (receiver.taken() >= 300).then_some(())).await;
         let asked = load.asked();
         Self { engines, receiver, cluster, processes, api, load, asked }
     }
@@ -199,7 +204,7 @@ fn while_cassandra_is_away_messages_are_accepted_and_delivered_and_statuses_foll
             asked.len()
         );
         assert!(refused * 1_000 <= asked.len(), "{refused} of {} were not accepted", asked.len());
-        assert!(delivered > 100.0, "deliveries go on: {delivered}/s");
+        assert!(delivered > per_second() / 2.0, "deliveries go on: {delivered}/s");
 
         stage.engines.servers().start(CASSANDRA);
         let back = Instant::now();
@@ -212,7 +217,7 @@ fn while_cassandra_is_away_messages_are_accepted_and_delivered_and_statuses_foll
             let recorder = view["groups"].as_array()?.iter().find(|group| group["group"] == "recorder")?.clone();
             let lag = recorder["partitions"].as_array()?.iter().map(|partition| partition["lag"].as_u64());
             // What flows in meanwhile is always a little behind.
-            (lag.sum::<Option<u64>>()? < 200).then_some(())
+            ((lag.sum::<Option<u64>>()? as f64) < per_second()).then_some(())
         })
         .await;
         println!("{name}: {:?} away; statuses complete {:.1?} after it answered again", away(), back.elapsed());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +99,7 @@ pub(crate) async fn announce(shared: &Arc<Shared>, roles: Vec<String>, listens: 
     let started_at_ms = now().as_millis();
     let value = json(&ProcessNote { pid: std::process::id(), roles, listens, started_at_ms });
     beat(shared, value.clone()).await?;
+    shared.announced.store(true, Ordering::SeqCst);
     let weak = Arc::downgrade(shared);
     tokio::spawn(async move {
         loop {
@@ -122,8 +124,11 @@ async fn beat(shared: &Shared, value: Option<Bytes>) -> Result<(), Error> {
     written.map(drop).map_err(|error| Error::Unavailable(error.to_string()))
 }
 
-/// Tells that we are gone. Does not wait.
+/// Tells that we are gone, if anybody knew us. Does not wait.
 pub(crate) fn retire(shared: &Shared) {
+    if !shared.announced.load(Ordering::SeqCst) {
+        return;
+    }
     let _ = shared.producer.send_notes(vec![note(shared, process_key(&shared.process), None)], drop);
 }
 

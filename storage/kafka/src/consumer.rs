@@ -57,6 +57,8 @@ pub(crate) enum Request {
     Pause(Lease),
     Resume(Lease),
     Restart(Lease),
+    /// As `Restart`, not asked for by the one who works on it: its records have stopped coming.
+    Retake(Lease),
 }
 
 /// A partition that is ours.

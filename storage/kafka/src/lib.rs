@@ -27,6 +27,7 @@ mod rebalance;
 mod record;
 mod shared;
 mod topics;
+mod watchdog;
 
 pub use self::doctor::examine;
 pub use self::log::KafkaLog;

@@ -27,6 +27,20 @@ static PRODUCER_FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
         .expect(ONCE)
 });
 
+static SILENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_log_silences_total",
+        "Times that a partition was taken anew because its records had stopped coming.",
+        &["topic"]
+    )
+    .expect(ONCE)
+});
+
+/// A partition of `topic` had fallen silent.
+pub(crate) fn record_silence(topic: &Topic) {
+    SILENT.with_label_values(&[&topic.to_string()]).inc();
+}
+
 /// Records of `topic` were gone before they were read.
 pub(crate) fn record_skipped(topic: &Topic) {
     SKIPPED.with_label_values(&[&topic.to_string()]).inc();

@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use crate::commit::Committer;
-use crate::consumer::{Handle, Membership, Phase, Request};
+use crate::consumer::{Handle, Membership, Phase, Request, State};
 use crate::read::number;
 use crate::rebalance::{Member, MemberConsumer};
 use crate::shared::{KeepOpen, lock, start};
-use crate::{client, cluster, metrics, read, record};
+use crate::{client, cluster, metrics, read, record, watchdog};
 
 /// Longest wait for a record: requests and events wait meanwhile.
 const POLL: Duration = Duration::from_millis(20);
@@ -74,6 +74,8 @@ impl Poll {
     fn run(mut self) {
         let committer = Committer::new(self.me.clone(), self.consumer.clone());
         let committer = start("log-commit", move || committer.run());
+        let me = self.me.clone();
+        let watchdog = start("log-watchdog", move || watchdog::run(&me));
         while !self.is_over() {
             self.obey();
             self.restart_what_failed();
@@ -81,7 +83,7 @@ impl Poll {
                 self.fetch();
             }
         }
-        self.end(committer);
+        self.end([committer, watchdog]);
     }
 
     fn member(&self) -> &Member {
@@ -101,7 +103,21 @@ impl Poll {
                 Request::Pause(lease) => self.set_paused(&lease, true),
                 Request::Resume(lease) => self.set_paused(&lease, false),
                 Request::Restart(lease) => self.restarts.push(lease),
+                Request::Retake(lease) => self.retake(lease),
             }
+        }
+    }
+
+    /// A reader that is behind is why nothing comes: then there is nothing to mend.
+    fn retake(&mut self, lease: Lease) {
+        let is_held = |state: &mut State| {
+            let owned = state.owned.get_mut(&lease.partition);
+            let held = owned.filter(|owned| owned.lease == lease && owned.phase == Phase::Held);
+            held.map(|owned| owned.phase = Phase::Restarting).is_some()
+        };
+        if self.behind_since.is_none() && self.me.with(is_held) {
+            lock(&self.member().events).push(Event::Lost(vec![lease.clone()]));
+            self.restarts.push(lease);
         }
     }
 
@@ -137,7 +153,7 @@ impl Poll {
         }
         self.again_at = None;
         for lease in std::mem::take(&mut self.restarts) {
-            let wanted = |state: &mut crate::consumer::State| {
+            let wanted = |state: &mut State| {
                 let owned = state.owned.get(&lease.partition);
                 owned.is_some_and(|owned| owned.lease == lease && owned.phase == Phase::Restarting)
             };
@@ -258,7 +274,7 @@ impl Poll {
     }
 
     /// Ends the membership and this thread. The consumer is closed here, where its callbacks may run.
-    fn end(self, committer: std::thread::JoinHandle<()>) {
+    fn end(self, threads: [std::thread::JoinHandle<()>; 2]) {
         let mut reason = lock(&self.member().failed).take();
         if self.me.shared.is_closing() {
             reason = Some("the log was closed".into());
@@ -280,7 +296,7 @@ impl Poll {
             }
             events.flush();
         }
-        let _ = committer.join();
+        threads.into_iter().for_each(|thread| drop(thread.join()));
         drop(self.consumer);
         drop(left);
     }

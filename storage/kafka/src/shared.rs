@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub topics: Topics,
     pub followers: Followers,
     pub threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Whether the others were told of this process.
+    pub announced: AtomicBool,
     closing: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl Shared {
             topics: Topics::new(),
             followers: Followers::default(),
             threads: Mutex::default(),
+            announced: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             outbox,
             options,
