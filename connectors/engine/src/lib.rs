@@ -2,6 +2,7 @@
 //! channel's outbound topic under one lease. It has no I/O, no clock and no randomness: time and jitter are arguments.
 //! The connector actors feed it and carry its commands out; nothing else may decide.
 
+pub mod breaker;
 mod engine;
 mod lanes;
 pub mod retry;

@@ -17,7 +17,7 @@ impl Unit {
         Self(value.clamp(0.0, 1.0 - f64::EPSILON))
     }
 
-    fn of(self, duration: Duration) -> Duration {
+    pub(crate) fn of(self, duration: Duration) -> Duration {
         duration.mul_f64(self.0)
     }
 }
