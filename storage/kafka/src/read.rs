@@ -51,6 +51,9 @@ fn find_offsets(shared: &Shared, topics: &[&TopicInfo], which: Offset) -> Result
             added.map_err(|error| failure(&error))?;
         }
     }
+    if list.count() == 0 {
+        return Ok(list); // librdkafka refuses a question about nothing
+    }
     shared.asker().offsets_for_times(list, ASK_MAX).map_err(|error| failure(&error))
 }
 

@@ -153,6 +153,8 @@ async fn check_stale(left: &Reader) {
 }
 
 pub async fn a_cluster_shows_who_holds_what(store: &impl Store) {
+    let view = open(store).await.cluster().await.expect("the log is there");
+    assert_eq!(view.groups, [], "before anybody joins one");
     let log = open(store).await;
     log.announce(vec!["router".into()], vec!["127.0.0.1:8081".into()]).await.expect("the log is there");
     append(&log, records(40)).await;
