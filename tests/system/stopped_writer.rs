@@ -47,7 +47,7 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
         let mut cluster = Cluster::with(&config("", PATIENT));
         let api_process = cluster.start(&["api"]).await;
         let worker = cluster.start(&["router", "connectors"]).await;
-        let recorder = cluster.start(&["recorder"]).await;
+        cluster.start(&["recorder"]).await;
         let api = Api::new(cluster.url(api_process, "api"));
         let plan = Plan {
             name: "stopped-writer",
@@ -77,11 +77,8 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
         assert!(load.count() <= accepted_then + 1, "nothing is accepted meanwhile");
         let pid = cluster.pid(worker);
         let named = |id| cluster.log(id).lines().any(|line| line.contains(&format!("\"holder_pid\":{pid}")));
-        assert!(
-            named(api_process) && named(recorder),
-            "waiters log who holds the folder:\n{}",
-            cluster.tail(api_process)
-        );
+        // The recorder only waits if it had something left to write when the worker stopped.
+        assert!(named(api_process), "the waiter logs who holds the folder:\n{}", cluster.tail(api_process));
 
         cluster.go_on(worker);
         let again = Instant::now();
