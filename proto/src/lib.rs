@@ -18,7 +18,7 @@ pub mod window;
 
 pub use address::Address;
 pub use content::Content;
-pub use envelope::{DeadLetter, Message, Outbound, StatusEvent};
+pub use envelope::{DeadLetter, Message, Outbound, Parked, StatusEvent};
 pub use ids::{ChannelName, ConversationId, DeliveryId, Generation, MessageId, TenantId};
 pub use inbound::Inbound;
 pub use outcome::Outcome;

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use chat4all_proto::content::{Choice, List, Section};
 use chat4all_proto::envelope::{Attempt, OutcomeKind, Reason, Source, V1};
 use chat4all_proto::http::{
@@ -22,7 +24,7 @@ use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::receipt::Failure;
 use chat4all_proto::{
     Address, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId,
-    MessageStatus, Outbound, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
+    MessageStatus, Outbound, Parked, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -53,6 +55,7 @@ fn golden_files() -> Vec<&'static str> {
         check("message-reply", &Message { reply_to: Some("wamid.HBgL".into()), ..message(text()) }),
         check("outbound", &outbound()),
         check("outbound-reply", &Outbound { reply_to: Some("wamid.HBgL".into()), ..outbound() }),
+        check("parked", &Parked { v: V1, position: 41, attempts: 3, burnt: 2, delivery: Arc::new(outbound()) }),
         check("status-event", &outbound().event(DeliveryStatus::Queued, at(5))),
         check("status-event-full", &full_event()),
         check(
@@ -134,6 +137,7 @@ fn another_version_is_refused_whatever_else_is_in_the_record() {
     }
     check::<Message>("message-text");
     check::<Outbound>("outbound");
+    check::<Parked>("parked");
     check::<StatusEvent>("status-event-full");
     check::<DeadLetter>("dead-letter");
     check::<Receipt>("receipt");
