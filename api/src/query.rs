@@ -102,13 +102,17 @@ impl Api {
         }
     }
 
-    /// Records on the channel's outbound topic that its group has not finished.
+    /// Records on the channel's topics that its group has not finished.
     async fn waiting(&self, info: &ChannelInfo) -> Option<u64> {
-        let topic = Topic::Outbound(info.name.clone());
-        // In this order the difference is never too small.
-        let committed = self.log.committed(&info.group, &topic).await.ok()?;
-        let ends = self.log.ends(&topic).await.ok()?;
-        Some(ends.iter().zip(&committed).map(|(end, committed)| end.saturating_sub(*committed)).sum())
+        let mut waiting = 0;
+        for topic in [Topic::Outbound(info.name.clone()), Topic::Parked(info.name.clone())] {
+            // In this order the difference is never too small.
+            let committed = self.log.committed(&info.group, &topic).await.ok()?;
+            let ends = self.log.ends(&topic).await.ok()?;
+            let unfinished = ends.iter().zip(&committed).map(|(end, committed)| end.saturating_sub(*committed));
+            waiting += unfinished.sum::<u64>();
+        }
+        Some(waiting)
     }
 
     /// `GET /v1/cluster`

@@ -47,12 +47,12 @@ pub struct Settings {
     pub repeats_kept: Duration,
 }
 
-/// The consumer group that works a channel's outbound topic.
+/// The consumer group that works a channel's topics.
 pub fn group(channel: &ChannelName) -> String {
     format!("connectors-{channel}")
 }
 
-/// The channel whose outbound topic a group works, if it is one of ours.
+/// The channel whose topics a group works, if it is one of ours.
 pub fn channel_of_group(group: &str) -> Option<ChannelName> {
     group.strip_prefix("connectors-")?.parse().ok()
 }
@@ -88,7 +88,7 @@ pub fn start(
     };
     let arbiters = arbiters.to_vec();
     let factory: Factory<PartitionLanes> = Arc::new(move |partition| {
-        let number = partition.lease.partition.partition;
+        let number = partition.number();
         let place = number as usize % arbiters.len();
         let (shared, channel) = (Arc::clone(&shared), callers[place].clone());
         let policy = Policy { partition: number, ..policy.clone() };
@@ -100,7 +100,7 @@ pub fn start(
     Ok(worker::start(log, consumer, factory, shutdown))
 }
 
-/// Starts what works off the outbound topic of a channel that is no longer configured, on the current arbiter.
+/// Starts what works off the topics of a channel that is no longer configured, on the current arbiter.
 pub fn start_removed(
     channel: &ChannelName,
     limits: Limits,
@@ -110,7 +110,7 @@ pub fn start_removed(
 ) -> Handle<Consumer<PartitionRemoved>> {
     let factory: Factory<PartitionRemoved> =
         Arc::new(move |partition| InOrder::new(Removed, partition, commit_interval).start());
-    let topics = vec![Topic::Outbound(channel.clone())];
+    let topics = vec![Topic::Outbound(channel.clone()), Topic::Parked(channel.clone())];
     worker::start(log, worker::Settings { group: group(channel), topics, limits }, factory, shutdown)
 }
 

@@ -69,9 +69,10 @@ pub struct PartitionLanes {
 impl PartitionLanes {
     pub fn new(shared: Arc<Shared>, partition: Partition, policy: Policy, channel: Handle<Channel>) -> Self {
         let (settled, settled_receiver) = mpsc::channel(shared.slots_max);
-        let engine = Engine::new(policy, partition.offset, partition.finished.clone());
+        let source = partition.lead();
+        let engine = Engine::new(policy, source.offset, source.finished.clone());
         let committed = engine.commit();
-        let outbox = Outbox::new(Arc::clone(&partition.consumer), partition.lease.clone());
+        let outbox = Outbox::new(Arc::clone(&partition.consumer), source.lease.clone());
         let series = Series::of(&shared.name);
         Self {
             shared,
@@ -188,11 +189,11 @@ impl PartitionLanes {
                     records += 1;
                     bytes += self.sizes.remove(&offset).unwrap_or_default();
                 }
-                Command::Hold(hold) => self.partition.inflow.hold(hold),
+                Command::Hold(hold) => self.partition.lead().inflow.hold(hold),
             }
         }
         if records > 0 {
-            self.partition.inflow.finished(records, bytes);
+            self.partition.lead().inflow.finished(records, bytes);
         }
         if !attempts.is_empty() {
             // A dead channel drops the attempts, and they settle themselves as abandoned.
@@ -216,7 +217,7 @@ impl PartitionLanes {
                 lanes.go_on(now, None, ctx);
             }
             Flushed::Later(reason) => {
-                warn!(partition = %lanes.partition.lease.partition, reason, "statuses could not be appended, trying again");
+                warn!(partition = %lanes.partition.lead().lease.partition, reason, "statuses could not be appended, trying again");
                 ctx.run_later(RETRY_PAUSE, |lanes, ctx| lanes.flush(ctx));
             }
             // Whoever holds the partition now does the rest; `gone` follows.
@@ -244,7 +245,7 @@ impl PartitionLanes {
         }
         self.commit_due = true;
         let consumer = Arc::clone(&self.partition.consumer);
-        let commit = Commit { lease: self.partition.lease.clone(), offset, metadata: metadata.clone() };
+        let commit = Commit { lease: self.partition.lead().lease.clone(), offset, metadata: metadata.clone() };
         let writing = async move { consumer.commit(vec![commit]).await };
         ctx.spawn(writing.into_actor(self).map(move |written, lanes, ctx| {
             lanes.commit_due = false;
@@ -257,7 +258,7 @@ impl PartitionLanes {
                 }
                 Ok(_) => return lanes.abandon(),
                 Err(error) => {
-                    warn!(partition = %lanes.partition.lease.partition, %error, "a commit failed and is tried again");
+                    warn!(partition = %lanes.partition.lead().lease.partition, %error, "a commit failed and is tried again");
                 }
             }
             if lanes.engine.commit() == lanes.committed { lanes.tell_if_idle() } else { lanes.commit_later(ctx) }
@@ -304,7 +305,7 @@ impl PartitionLanes {
         let delivery = match serde_json::from_slice::<Outbound>(&record.value) {
             Ok(delivery) => Some(Arc::new(delivery)),
             Err(error) => {
-                let partition = &self.partition.lease.partition;
+                let partition = &self.partition.lead().lease.partition;
                 error!(%partition, offset = record.offset, %error, "an unreadable record is passed over; it stays on the log");
                 None
             }
@@ -328,7 +329,7 @@ impl Actor for PartitionLanes {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let (consumer, gone) = (Arc::clone(&self.partition.consumer), self.partition.gone.clone());
-        let (lease, offset) = (self.partition.lease.clone(), self.partition.offset);
+        let (lease, offset) = (self.partition.lead().lease.clone(), self.partition.lead().offset);
         let recent = async move {
             while !gone.is_cancelled() {
                 match consumer.recent(&lease.partition, offset, WINDOW).await {
@@ -359,7 +360,7 @@ impl Worker for PartitionLanes {
 impl Handler<Enqueue> for PartitionLanes {
     type Result = ();
 
-    fn handle(&mut self, Enqueue { records }: Enqueue, ctx: &mut Self::Context) {
+    fn handle(&mut self, Enqueue { records, .. }: Enqueue, ctx: &mut Self::Context) {
         fail::fail_point!("connectors::lanes");
         let now = now();
         for record in records {

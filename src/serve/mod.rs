@@ -258,21 +258,18 @@ impl Process {
             }
         };
         let named = groups.iter().filter_map(|group| chat4all_connectors::channel_of_group(&group.group));
-        named
-            .filter(|channel| !self.config.channels.contains_key(channel))
-            .map(|channel| {
-                warn!(%channel, "no longer configured: what waits for it fails with `channel_removed`");
-                let commit_interval = self.config.commit_interval;
-                let limits = self.limits();
-                drained(chat4all_connectors::start_removed(
-                    &channel,
-                    limits,
-                    commit_interval,
-                    &self.log,
-                    &self.shutdown,
-                ))
-            })
-            .collect()
+        let mut workers = Vec::new();
+        for channel in named.filter(|channel| !self.config.channels.contains_key(channel)) {
+            warn!(%channel, "no longer configured: what waits for it fails with `channel_removed`");
+            if let Err(error) = engines::make_parked(&self.config, &*self.log, &channel).await {
+                warn!(%channel, %error, "what waits for it goes on waiting until its topic for what is parked can be made");
+            }
+            let (limits, commit_interval) = (self.limits(), self.config.commit_interval);
+            let worker =
+                chat4all_connectors::start_removed(&channel, limits, commit_interval, &self.log, &self.shutdown);
+            workers.push(drained(worker));
+        }
+        workers
     }
 
     fn limits(&self) -> Limits {
