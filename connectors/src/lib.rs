@@ -11,12 +11,12 @@ mod outbox;
 pub mod partition_lanes;
 pub mod removed;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, ArbiterHandle};
 use chat4all_channels::Channel as Provider;
-use chat4all_engine::{Policy, retry};
+use chat4all_engine::{Gate, Load, Policy, breaker, gate, retry};
 use chat4all_proto::{ChannelName, Topic};
 use chat4all_runtime::Shutdown;
 use chat4all_runtime::supervisor::{self, Handle};
@@ -40,6 +40,10 @@ pub struct Settings {
     /// Whether an attempt whose answer was lost is made again.
     pub resend_ambiguous: bool,
     pub retry: retry::Policy,
+    pub breaker: breaker::Policy,
+    pub rates: gate::Limits,
+    /// Of the channel's topics.
+    pub partitions: u32,
     /// Of each partition in memory.
     pub limits: Limits,
     pub commit_interval: Duration,
@@ -72,6 +76,12 @@ pub fn start(
     let slots_max = settings.in_flight_max as usize;
     let shared = Arc::new(Shared {
         name: settings.name.clone(),
+        gate: Mutex::new(Gate::new(gate::Policy {
+            breaker: settings.breaker.clone(),
+            limits: settings.rates.clone(),
+            slots: slots_max,
+            partitions: settings.partitions,
+        })),
         slots: Arc::new(Semaphore::new(slots_max)),
         slots_max,
         commit_interval: settings.commit_interval,
@@ -85,6 +95,8 @@ pub fn start(
         topic: topic.to_string(),
         partition: 0,
         repeats_kept: settings.repeats_kept,
+        destination: settings.provider.destination(),
+        crowded: Load { records: settings.limits.records_max / 2, bytes: settings.limits.bytes_max / 2 },
     };
     let arbiters = arbiters.to_vec();
     let factory: Factory<PartitionLanes> = Arc::new(move |partition| {
@@ -96,7 +108,11 @@ pub fn start(
             PartitionLanes::new(shared, partition, policy, channel)
         })
     });
-    let consumer = worker::Settings { group: group(&settings.name), topics: vec![topic], limits: settings.limits };
+    let consumer = worker::Settings {
+        group: group(&settings.name),
+        topics: vec![topic, Topic::Parked(settings.name.clone())],
+        limits: settings.limits,
+    };
     Ok(worker::start(log, consumer, factory, shutdown))
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use chat4all_proto::envelope::{DeadLetter, Reason, Source, V1};
-use chat4all_proto::{DeliveryStatus, Outbound};
+use chat4all_proto::{DeliveryStatus, Outbound, Parked, Topic};
 use chat4all_runtime::clock;
 use chat4all_runtime::worker::InOrder;
 use chat4all_runtime::worker::in_order::{Desk, Done, Failure, Process};
@@ -46,7 +46,13 @@ impl Process for Removed {
 
 fn failed(record: &Record, desk: &Desk) -> Option<[chat4all_storage::log::NewRecord; 2]> {
     let partition = &desk.lease.partition;
-    let delivery: Outbound = serde_json::from_slice(&record.value)
+    let read = match &partition.topic {
+        Topic::Parked(_) => {
+            serde_json::from_slice(&record.value).map(|Parked { delivery, .. }| Outbound::clone(&delivery))
+        }
+        _ => serde_json::from_slice(&record.value),
+    };
+    let delivery = read
         .inspect_err(|error| {
             error!(%partition, offset = record.offset, %error, "an unreadable record is passed over; it stays on the log");
         })

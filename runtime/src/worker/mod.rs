@@ -64,6 +64,7 @@ pub struct Partition {
 }
 
 /// What a worker gets of one topic.
+#[derive(Clone)]
 pub struct Source {
     pub lease: Lease,
     /// Where work starts: everything below is finished.

@@ -116,6 +116,7 @@ struct Partition {
     /// Everything the routers will write, and how much of it they have written.
     log: Vec<Written>,
     written: usize,
+    router_epoch: u64,
     parked: Vec<Parked>,
     fed: [usize; 2],
     in_memory: [usize; 2],
@@ -123,6 +124,8 @@ struct Partition {
     full: [bool; 2],
     held: [bool; 2],
     committed: Commits,
+    /// What was committed in truth, where a broken world wrote something else.
+    true_commits: Commits,
     engine: Engine,
     lease: u64,
     process: usize,
@@ -178,7 +181,10 @@ impl World {
         }
         if calm {
             // A destination that answers with 500s may well be left alone for a while.
-            fates.iter_mut().filter(|fate| **fate == Fate::Poison).for_each(|fate| *fate = Fate::Taken);
+            fates
+                .iter_mut()
+                .filter(|fate| matches!(fate, Fate::Poison | Fate::Moody))
+                .for_each(|fate| *fate = Fate::Taken);
         }
         let judge = Judge::new([&logs[0], &logs[1]], &fates, |written| side_of(hosts, written));
         let provider = Provider::new(&mut random, hosts, calm);
@@ -245,7 +251,11 @@ impl World {
                 let (lives, trace) = (std::mem::take(&mut self.lives), self.trace.take().unwrap_or_default());
                 self.judge.at_rest(&self.provider.spells, &lives).map_err(|fault| (fault, trace))
             }
-            Err(fault) => Err((fault, self.trace.take().unwrap_or_default())),
+            Err(fault) => {
+                let mut trace = self.trace.take().unwrap_or_default();
+                trace.extend(self.partitions.iter().map(Partition::summary));
+                Err((fault, trace))
+            }
         }
     }
 
@@ -350,7 +360,11 @@ impl World {
         let partition = &mut self.partitions[number];
         let upto = (partition.written + more).min(partition.log.len());
         for written in &partition.log[partition.written..upto] {
-            self.judge.written(written.index, self.now_ms);
+            // What a router that was replaced still writes is written again by its successor.
+            partition.router_epoch = partition.router_epoch.max(written.delivery.router_epoch);
+            if written.delivery.router_epoch == partition.router_epoch {
+                self.judge.written(written.index, self.now_ms);
+            }
         }
         partition.written = upto;
         if upto < partition.log.len() {
@@ -496,7 +510,8 @@ impl World {
     fn commit(&mut self, number: usize) -> Result<(), String> {
         let partition = &mut self.partitions[number];
         let before = [partition.committed[0].0, partition.committed[1].0];
-        partition.committed = partition.engine.commit();
+        partition.true_commits = partition.engine.commit();
+        partition.committed = partition.true_commits.clone();
         if self.broken == Some(Broken::CommitsWhatIsInFlight) {
             let read = partition.log[..partition.fed[0]].last().map_or(0, |written| written.offset + 1);
             partition.committed[0] = (read.max(partition.committed[0].0), String::new());
@@ -548,7 +563,9 @@ impl World {
         partition.outbox.clear();
         partition.under_way.clear();
         // The judge knows the true commit, whatever a broken world made of it.
-        let outbound = begins[0].clone();
+        let (offset, metadata) = &partition.true_commits[0];
+        let outbound =
+            Begin { offset: *offset, finished: FinishedSet::decode(metadata, *offset).expect("the engine wrote it") };
         self.judge.taken_over(
             number,
             &partition.log,
@@ -728,6 +745,10 @@ impl World {
                 Ok(())
             }
             Command::Park { at, parked } => {
+                if let Some(trace) = &mut self.trace {
+                    let index = self.index_of[&parked.delivery.delivery_id];
+                    trace.push(format!("{} ms: park {index} from {at:?} of {}", self.now_ms, parked.delivery.to));
+                }
                 self.partitions[number].outbox.push_back(Item::Park(at, *parked));
                 Ok(())
             }
@@ -800,12 +821,14 @@ impl Partition {
         Self {
             log,
             written: 0,
+            router_epoch: 0,
             parked: Vec::new(),
             fed: [0; 2],
             in_memory: [0; 2],
             full: [false; 2],
             held: [false; 2],
             committed: Default::default(),
+            true_commits: Default::default(),
             engine: new_engine(hosts, Default::default(), number),
             lease: 1,
             process: number,
@@ -816,6 +839,23 @@ impl Partition {
             late_copies: VecDeque::new(),
             woken_for: None,
         }
+    }
+}
+
+impl Partition {
+    /// Where it stands, for people.
+    fn summary(&self) -> String {
+        let Self { fed, in_memory, full, held, engine, .. } = self;
+        format!(
+            "read {fed:?} of {:?}, committed {:?}; in memory {in_memory:?}, full {full:?}, held {held:?}; \
+             ready {}, in flight {}, waiting {}, load {:?}",
+            [self.written, self.parked.len()],
+            [self.committed[0].0, self.committed[1].0],
+            engine.ready(),
+            engine.in_flight(),
+            engine.waiting(),
+            Source::ALL.map(|source| engine.load(source).records),
+        )
     }
 }
 

@@ -132,6 +132,8 @@ impl Provider {
         }
         let answer = match fate {
             Fate::Poison => Answer::Failed,
+            Fate::Moody if !random.one_in(6) => Answer::Failed,
+            Fate::Moody => Answer::Taken,
             Fate::Rejected => Answer::Rejected,
             Fate::Gone => Answer::Gone,
             Fate::Taken if self.calm || now_ms > FAULTS_END_MS => Answer::Taken,

@@ -61,6 +61,8 @@ pub enum Fate {
     Taken,
     /// Answered with a 500 each time.
     Poison,
+    /// Answered with a 500 mostly.
+    Moody,
     Rejected,
     Gone,
 }
@@ -91,9 +93,10 @@ pub fn write(
             offset += 1 + u64::from(random.one_in(10));
             let index = *indices.entry(delivery.delivery_id).or_insert_with(|| {
                 fates.push(match random.below(100) {
-                    0..3 => Fate::Poison,
-                    3..5 => Fate::Rejected,
-                    5 => Fate::Gone,
+                    0..2 => Fate::Poison,
+                    2..4 => Fate::Moody,
+                    4..6 => Fate::Rejected,
+                    6 => Fate::Gone,
                     _ => Fate::Taken,
                 });
                 fates.len() - 1
