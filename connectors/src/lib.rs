@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::channel::Channel;
 use crate::http::Client;
+use crate::metrics::GateSeries;
 use crate::partition_lanes::{PartitionLanes, Shared};
 use crate::removed::{PartitionRemoved, Removed};
 
@@ -76,6 +77,7 @@ pub fn start(
     let slots_max = settings.in_flight_max as usize;
     let shared = Arc::new(Shared {
         name: settings.name.clone(),
+        gate_series: GateSeries::of(&settings.name),
         gate: Mutex::new(Gate::new(gate::Policy {
             breaker: settings.breaker.clone(),
             limits: settings.rates.clone(),

@@ -27,7 +27,7 @@ use tracing::{error, warn};
 use crate::channel::Channel;
 use crate::complaints::Complaints;
 use crate::messages::{Deliver, Pending, Settled};
-use crate::metrics::Series;
+use crate::metrics::{GateSeries, Series};
 use crate::outbox::{Flushed, Outbox};
 
 /// Pause before what the log refused for now is tried again.
@@ -42,6 +42,7 @@ const PAGE: usize = 500;
 pub struct Shared {
     pub name: ChannelName,
     pub gate: Mutex<Gate>,
+    pub gate_series: GateSeries,
     pub slots: Arc<Semaphore>,
     pub slots_max: usize,
     pub commit_interval: Duration,
@@ -315,6 +316,13 @@ impl PartitionLanes {
 
     fn observe(&mut self) {
         self.series.record_lanes([self.engine.ready(), self.engine.in_flight(), self.engine.waiting()]);
+        let changes = {
+            let mut gate = self.shared.gate();
+            let changes = gate.take_changes();
+            self.shared.gate_series.record(&gate, &changes);
+            changes
+        };
+        changes.iter().for_each(|change| self.complaints.about_breaker(&self.shared.name, change));
         self.series.record_suppressed(self.engine.suppressed() - self.suppressed);
         self.suppressed = self.engine.suppressed();
     }

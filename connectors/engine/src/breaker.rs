@@ -75,9 +75,19 @@ pub struct Permit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    Closed,
-    HalfOpen,
-    Open,
+    Closed = 0,
+    HalfOpen = 1,
+    Open = 2,
+}
+
+impl State {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// That it opens is what counts; for how long is decided here.
@@ -150,12 +160,14 @@ pub struct Breaker {
     /// Times it opened since it last closed.
     opened: u32,
     last_success: Option<Instant>,
+    /// States entered and not told yet.
+    changes: Vec<State>,
 }
 
 impl Breaker {
     pub fn new(policy: Policy) -> Self {
         let phase = closed(&policy, None);
-        Self { policy, phase, generation: 0, under_way: 0, opened: 0, last_success: None }
+        Self { policy, phase, generation: 0, under_way: 0, opened: 0, last_success: None, changes: Vec::new() }
     }
 
     /// How many calls may start now, of at most `slots` at a time.
@@ -257,6 +269,11 @@ impl Breaker {
         self.under_way == 0 && !last_calls.calls.contains(&true)
     }
 
+    /// The states entered since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<State> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// When a call last succeeded.
     pub fn last_success(&self) -> Option<Instant> {
         self.last_success
@@ -297,6 +314,7 @@ impl Breaker {
         self.phase = phase;
         self.generation += 1;
         self.under_way = 0;
+        self.changes.push(self.state());
     }
 }
 

@@ -97,6 +97,13 @@ pub struct Wait {
     pub until: Instant,
 }
 
+/// A breaker has entered a state: the channel's, or that of one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub destination: Option<Arc<str>>,
+    pub state: State,
+}
+
 /// Leave for one call. Give it back: settled or abandoned.
 #[derive(Debug)]
 #[must_use = "it counts as under way until it is given back"]
@@ -123,6 +130,9 @@ pub struct Gate {
     hasher: RandomState,
     retries: Retries,
     partitions_held: u32,
+    /// Calls that had to wait for a rate.
+    limited: u64,
+    changes: Vec<Change>,
     swept_at: Option<Instant>,
 }
 
@@ -143,6 +153,8 @@ impl Gate {
             paused: false,
             cancelled: Arc::default(),
             partitions_held: 0,
+            limited: 0,
+            changes: Vec::new(),
             swept_at: None,
         }
     }
@@ -198,6 +210,24 @@ impl Gate {
         self.destinations.values().filter(|side| side.breaker.state() != State::Closed).count()
     }
 
+    /// What breakers did since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.note_changes(None);
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Calls that had to wait for a rate, so far.
+    pub fn limited(&self) -> u64 {
+        self.limited
+    }
+
+    fn note_changes(&mut self, destination: Option<&Arc<str>>) {
+        if let Some(side) = self.side(destination) {
+            let states = side.breaker.take_changes();
+            self.changes.extend(states.into_iter().map(|state| Change { destination: destination.cloned(), state }));
+        }
+    }
+
     /// How many calls may start now, as far as the whole channel goes.
     pub fn room(&mut self, now: Instant) -> usize {
         if self.is_paused() { 0 } else { self.account.breaker.room(self.policy.slots, now) }
@@ -205,6 +235,14 @@ impl Gate {
 
     /// Leave for a call now, or what it has to wait for.
     pub fn ask(&mut self, call: Call<'_>, cleared: &mut Cleared, now: Instant) -> Result<Pass, Wait> {
+        let answer = self.decide(call, cleared, now);
+        if call.destination.is_some() {
+            self.note_changes(call.destination);
+        }
+        answer
+    }
+
+    fn decide(&mut self, call: Call<'_>, cleared: &mut Cleared, now: Instant) -> Result<Pass, Wait> {
         self.time.set(now);
         self.sweep(now);
         let wait = |on, until: Instant| Err(Wait { on, until: until.min(now + LOOK_AGAIN) });
@@ -229,7 +267,7 @@ impl Gate {
                 return wait(On::Destination, until);
             }
             if !cleared.destination {
-                side.take(now, &self.time).map_err(|after| Wait { on: On::Destination, until: now + after })?;
+                side.take(now, &self.time).map_err(|after| self.too_fast(On::Destination, now + after))?;
                 cleared.destination = true;
             }
         }
@@ -240,18 +278,18 @@ impl Gate {
             return wait(On::Recipient, *until);
         }
         if let Some(recipients) = self.recipients.as_ref().filter(|_| !cleared.recipient) {
-            recipients.take(&call.recipient).map_err(|after| Wait { on: On::Recipient, until: now + after })?;
+            recipients.take(&call.recipient).map_err(|after| self.too_fast(On::Recipient, now + after))?;
             cleared.recipient = true;
         }
         if let Some(tenants) = self.tenants.as_ref().filter(|_| !cleared.tenant) {
-            tenants.take(call.tenant).map_err(|after| Wait { on: On::Tenant, until: now + after })?;
+            tenants.take(call.tenant).map_err(|after| self.too_fast(On::Tenant, now + after))?;
             cleared.tenant = true;
         }
         if call.is_retry && !cleared.retries {
-            self.retries.take(now).map_err(|after| Wait { on: On::Retries, until: now + after })?;
+            self.retries.take(now).map_err(|after| self.too_fast(On::Retries, now + after))?;
             cleared.retries = true;
         }
-        self.account.take(now, &self.time).map_err(|after| Wait { on: On::Channel, until: now + after })?;
+        self.account.take(now, &self.time).map_err(|after| self.too_fast(On::Channel, now + after))?;
         if !call.is_retry {
             self.retries.earn();
         }
@@ -260,6 +298,11 @@ impl Gate {
             None => &mut self.account,
         };
         Ok(Pass { permit: side.breaker.start(), destination: call.destination.cloned() })
+    }
+
+    fn too_fast(&mut self, on: On, until: Instant) -> Wait {
+        self.limited += 1;
+        Wait { on, until }
     }
 
     /// What came of a call to `recipient`.
@@ -274,6 +317,7 @@ impl Gate {
             side.throttle.pass_time(now);
             side.breaker.record(pass.permit, verdict(answered), took, now, jitter);
             side.adapt(&time);
+            self.note_changes(pass.destination.as_ref());
         }
     }
 

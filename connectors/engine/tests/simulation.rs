@@ -100,7 +100,8 @@ fn every_defect_of_the_engine_is_noticed() {
     let mut missed = Vec::new();
     for defect in Mutant::ALL {
         mutant::set(Some(defect));
-        let noticed = (0..300).find_map(|seed| {
+        // Some show at once, some need the crash at the right moment.
+        let noticed = (0..2_000).find_map(|seed| {
             let world = std::panic::catch_unwind(|| run(seed, None));
             match world {
                 Ok(Ok(_)) => None,

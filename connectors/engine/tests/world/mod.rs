@@ -21,7 +21,7 @@ use chat4all_proto::{DeliveryId, DeliveryStatus, MessageId, Timestamp};
 
 pub use judge::Figures;
 use judge::{Judge, RETURN_MAX_MS};
-use provider::{Answer, Provider};
+use provider::{Answer, Kind, Provider};
 use script::{Fate, Fault, HOSTS, Random, Written};
 
 const BEGIN: Timestamp = Timestamp::from_millis(1_795_300_000_000);
@@ -218,8 +218,10 @@ impl World {
         }
         for spell in world.provider.spells.clone() {
             if spell.kind.is_outage() {
+                // A probe of the last moment may hang for as long as an attempt may take.
+                let late = if spell.kind == Kind::Hangs { provider::DEADLINE_MS } else { 0 };
                 let coming = Coming::Returned { side: spell.side, at_ms: spell.to_ms };
-                world.after(spell.to_ms + RETURN_MAX_MS, coming);
+                world.after(spell.to_ms + RETURN_MAX_MS + late, coming);
             }
         }
         if calm {
@@ -261,7 +263,7 @@ impl World {
 
     fn live(&mut self) -> Result<(), String> {
         while let Some(Reverse((at, _, coming))) = self.coming.pop() {
-            if at > REST_MS || (at > FAULTS_END_MS + RETURN_MAX_MS && self.is_over()) {
+            if at > REST_MS || (at > 2 * FAULTS_END_MS + RETURN_MAX_MS && self.is_over()) {
                 break;
             }
             self.now_ms = at;
@@ -787,7 +789,7 @@ impl World {
         }
         self.judge.answered(index, answer, self.now_ms);
         let jitter = retry::Unit::new(self.random.below(1_000) as f64 / 1_000.0);
-        let took = Duration::from_millis(if answer == Answer::TimedOut { 15_000 } else { 20 });
+        let took = Duration::from_millis(if answer == Answer::TimedOut { provider::DEADLINE_MS } else { 20 });
         self.feed(number, Event::Finished(Finished { at, report: answer.report(), took, jitter }))
     }
 

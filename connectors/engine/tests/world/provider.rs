@@ -7,6 +7,9 @@ use chat4all_proto::outcome::{Outcome, Report, Scope};
 use super::FAULTS_END_MS;
 use super::script::{Fate, HOSTS, Random};
 
+/// Of an attempt.
+pub const DEADLINE_MS: u64 = 15_000;
+
 /// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
@@ -123,7 +126,7 @@ impl Provider {
         match spell.map(|spell| spell.kind) {
             Some(Kind::Refuses) => return (Answer::NoConnection, quick),
             Some(Kind::BadGateway) => return (Answer::BadGateway, quick),
-            Some(Kind::Hangs) => return (Answer::TimedOut, 15_000),
+            Some(Kind::Hangs) => return (Answer::TimedOut, DEADLINE_MS),
             Some(Kind::Locked) => return (Answer::Account, quick),
             Some(Kind::Throttles) if random.one_in(2) => {
                 return (Answer::Throttled { after_ms: random.below(3_000) }, quick);
