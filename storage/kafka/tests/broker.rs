@@ -148,19 +148,16 @@ fn write_with_gaps(brokers: &str, topic: &str) -> Vec<&'static str> {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", brokers).set("transactional.id", topic).create().unwrap();
     producer.init_transactions(PATIENCE).unwrap();
-    let write = |value: &str| {
-        producer.send(BaseRecord::<str, str>::to(topic).partition(0).key("k").payload(value)).unwrap();
-    };
-    producer.begin_transaction().unwrap();
-    ["1", "2"].map(write);
-    producer.commit_transaction(PATIENCE).unwrap();
-    producer.begin_transaction().unwrap();
-    ["3", "4"].map(write);
-    producer.commit_transaction(PATIENCE).unwrap();
-    producer.begin_transaction().unwrap();
-    ["aborted", "aborted"].map(write);
-    producer.flush(PATIENCE).unwrap();
-    producer.abort_transaction(PATIENCE).unwrap();
+    for (values, is_committed) in [(["1", "2"], true), (["3", "4"], true), (["aborted", "aborted"], false)] {
+        producer.begin_transaction().unwrap();
+        for value in values {
+            producer.send(BaseRecord::<str, str>::to(topic).partition(0).key("k").payload(value)).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        let ended =
+            if is_committed { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) };
+        ended.unwrap();
+    }
     vec!["1", "2", "3", "4"]
 }
 

@@ -14,7 +14,11 @@ use chat4all_storage::log::{Commit, Consumer, Event};
 use support::member::Member;
 use support::traffic::{Seen, Writers};
 use support::{PATIENCE, options, quick, specs};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
+
+/// Two at once would only slow each other down.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A member comes, or goes, once in so long.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -34,6 +38,7 @@ async fn nor_do_they_where_a_second_topic_goes_with_the_first() {
 
 async fn storm(topics: &[Topic]) {
     let Some(options) = options() else { return };
+    let _turn = ONE_AT_A_TIME.lock().await;
     let log = KafkaLog::open(quick(options)).unwrap();
     log.ensure_topics(&specs()).await.unwrap();
     let long = std::env::var_os("CHAT4ALL_LONG").is_some_and(|value| value != "0");
