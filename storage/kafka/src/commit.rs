@@ -253,6 +253,18 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_is_renewed_beside_what_is_new() {
+        let (mut state, _answer) = state(Phase::Held, vec![commit(lease(0, 5), 7)]);
+        let (lease, committed) = (lease(1, 6), (4, "m".into()));
+        let owned = Owned { lease: lease.clone(), committed, position: 9, paused: false, phase: Phase::Held };
+        state.owned.insert(lease.partition.clone(), owned);
+        assert_eq!(offsets(&gather(&mut state, true)), [7, 4]);
+        assert_eq!(offsets(&gather(&mut state, true)), [3, 4]);
+        state.silent = true;
+        assert!(offsets(&gather(&mut state, true)).is_empty());
+    }
+
+    #[test]
     fn a_stale_lease_is_answered_at_once() {
         let (mut state, mut answer) = state(Phase::Held, vec![commit(lease(0, 4), 7), commit(lease(1, 5), 7)]);
         gather(&mut state, false);
