@@ -18,11 +18,11 @@ use actix::{Actor, ArbiterHandle};
 use chat4all_channels::Channel as Provider;
 use chat4all_engine::{Gate, Load, Policy, breaker, gate, retry};
 use chat4all_proto::{ChannelName, Topic};
-use chat4all_runtime::Shutdown;
 use chat4all_runtime::supervisor::{self, Handle};
 use chat4all_runtime::worker::{self, Consumer, Factory, InOrder, Limits};
+use chat4all_runtime::{Control, Shutdown};
 use chat4all_storage::Log;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::channel::Channel;
 use crate::http::Client;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// How long a delivery is known as seen, at most: less than an idempotency key is kept.
     pub repeats_kept: Duration,
+    /// What operators want. It was read before the channel is started.
+    pub control: watch::Receiver<Arc<Control>>,
 }
 
 /// The consumer group that works a channel's topics.

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod content;
+pub mod control;
 pub mod envelope;
 pub mod http;
 pub mod ids;
@@ -18,6 +19,7 @@ pub mod window;
 
 pub use address::Address;
 pub use content::Content;
+pub use control::ControlKey;
 pub use envelope::{DeadLetter, Message, Outbound, Parked, StatusEvent};
 pub use ids::{ChannelName, ConversationId, DeliveryId, Generation, MessageId, TenantId};
 pub use inbound::Inbound;

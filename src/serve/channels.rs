@@ -7,7 +7,9 @@ use chat4all_api::ChannelInfo;
 use chat4all_channels::Channel as Provider;
 use chat4all_engine::{breaker, gate, limits, retry};
 use chat4all_proto::ChannelName;
+use chat4all_runtime::Control;
 use chat4all_runtime::worker::Limits;
+use tokio::sync::watch;
 
 use super::Error;
 use crate::config::{Channel, Config, Invalid, Rate};
@@ -45,7 +47,12 @@ impl Configured {
         }
     }
 
-    pub fn for_connectors(&self, limits: Limits, config: &Config) -> chat4all_connectors::Settings {
+    pub fn for_connectors(
+        &self,
+        limits: Limits,
+        control: &watch::Receiver<Arc<Control>>,
+        config: &Config,
+    ) -> chat4all_connectors::Settings {
         chat4all_connectors::Settings {
             name: self.name.clone(),
             provider: Arc::clone(&self.provider),
@@ -78,6 +85,7 @@ impl Configured {
             limits,
             commit_interval: config.commit_interval,
             repeats_kept: config.retention,
+            control: control.clone(),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::mutant::{self, Mutant};
 use crate::retry::{ASKED_WAIT_MAX, Unit};
 
 /// How often whoever waits for a gate looks at it again at the latest: another partition may have changed it.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Retries that may always start, each second.
 const RETRIES_PER_SECOND: f64 = 10.0;

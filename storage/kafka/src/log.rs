@@ -113,6 +113,10 @@ impl Log for KafkaLog {
         Ok(values)
     }
 
+    fn process(&self) -> &str {
+        &self.shared.process
+    }
+
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error> {
         cluster::announce(&self.shared, roles, listens).await
     }

@@ -224,6 +224,9 @@ pub trait Log: Send + Sync + 'static {
     /// any process.
     async fn follow_latest(&self, topic: &Topic) -> Result<watch::Receiver<Arc<LatestValues>>, Error>;
 
+    /// The name of this process in [`Log::cluster`].
+    fn process(&self) -> &str;
+
     /// Tells the other processes what this one is: its roles and the addresses it opened.
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error>;
 

@@ -271,6 +271,10 @@ impl Log for EmbeddedLog {
         followed
     }
 
+    fn process(&self) -> &str {
+        &self.shared.process
+    }
+
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error> {
         let json = |list: &[String]| serde_json::to_string(list).expect("a list of strings is JSON");
         let (roles, listens, process) = (json(&roles), json(&listens), self.shared.process.clone());

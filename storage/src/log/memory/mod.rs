@@ -230,6 +230,10 @@ impl Log for MemoryLog {
         self.read(|state| state.topic(topic)?.follow_latest())
     }
 
+    fn process(&self) -> &str {
+        &self.process
+    }
+
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error> {
         let process = ProcessView {
             process: self.process.clone(),
