@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+#[cfg(target_os = "linux")]
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 use crate::config::{Config, Override, Sources};
 use crate::logging;
 use crate::serve::{self, Role};
@@ -19,6 +22,9 @@ pub struct Args {
     /// A role to run; may be repeated. All of them when none is named
     #[arg(long = "role", value_name = "ROLE", value_enum)]
     roles: Vec<Role>,
+    /// Is killed when the process that started it is gone, so that a script leaves nothing behind (Linux)
+    #[arg(long)]
+    die_with_parent: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -94,6 +100,10 @@ impl EngineArgs {
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    if args.die_with_parent {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::failed)?;
+    }
     let config = args.config.load()?;
     logging::start(&config);
     Ok(serve::run(config, &args.roles).await?)
