@@ -44,7 +44,7 @@ impl Process {
     fn spawn(configuration: &Path, roles: &[Role], log: &Path) -> io::Result<Self> {
         let stderr = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(env::current_exe()?);
-        command.args(["serve", "--die-with-parent", "--config"]).arg(configuration);
+        command.args(["serve", "--die-with", &std::process::id().to_string(), "--config"]).arg(configuration);
         for role in roles {
             command.args(["--role", role.as_str()]);
         }

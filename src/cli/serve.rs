@@ -22,9 +22,9 @@ pub struct Args {
     /// A role to run; may be repeated. All of them when none is named
     #[arg(long = "role", value_name = "ROLE", value_enum)]
     roles: Vec<Role>,
-    /// Is killed when the process that started it is gone, so that a script leaves nothing behind (Linux)
-    #[arg(long)]
-    die_with_parent: bool,
+    /// Is killed when PID, which must have started it, is gone: so that a script leaves nothing behind (Linux)
+    #[arg(long, value_name = "PID")]
+    die_with: Option<u32>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -101,8 +101,14 @@ impl EngineArgs {
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     #[cfg(target_os = "linux")]
-    if args.die_with_parent {
+    if let Some(pid) = args.die_with {
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::failed)?;
+        // It may have been gone before that.
+        if std::os::unix::process::parent_id() != pid {
+            return Err(Failure::failed(format!(
+                "`--die-with {pid}`: that process did not start this one, or is gone"
+            )));
+        }
     }
     let config = args.config.load()?;
     logging::start(&config);

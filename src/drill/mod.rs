@@ -20,7 +20,7 @@ use chat4all_runtime::Shutdown;
 
 use crate::cli::{Failure, say, say_at_once};
 use chance::Chance;
-use field::{Channel, Field};
+use field::{Channel, Field, Screen};
 use load::Plan;
 use paint::{Colour, Paint};
 use receiver::Receiver;
@@ -127,6 +127,7 @@ async fn play_or_say_why_not(
 
 async fn play(scenario: Scenario, title: &str, options: &Options) -> Result<(Report, Timeline), Failure> {
     let (begin, mut chance) = (Instant::now(), Chance::new(options.seed));
+    let screen = Screen::new(title);
     let receiver = Receiver::start(scenario.channels().len(), begin, &mut chance)
         .map_err(|error| Failure::failed(format!("receiver: {error}")))?;
     let (tables, channels) = channels(scenario, &receiver);
@@ -143,7 +144,7 @@ async fn play(scenario: Scenario, title: &str, options: &Options) -> Result<(Rep
     };
     let endpoint = stack.endpoint().clone();
     stack.ready().await?;
-    let field = Field::open(title.to_owned(), plan, channels, receiver, &endpoint, scenario.gauges(), begin)?;
+    let field = Field::open(screen, plan, channels, receiver, &endpoint, scenario.gauges(), begin)?;
     let mut play = Play {
         field: &field,
         outage: options.outage,

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::paint::{Colour, Paint};
 use super::timeline::{Event, Timeline};
 
-/// So many ids stand in a report.
+/// So many ids stand in a report, and so many are shown.
 const IDS_MAX: usize = 20;
+const IDS_SHOWN: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,7 +123,7 @@ impl Report {
             let sign = if *holds { paint.with(Colour::Green, '✔') } else { paint.with(Colour::Red, '✘') };
             lines.push(format!("  {sign} {promise:width$}  {found}"));
         }
-        lines.extend(self.lost.iter().map(|id| format!("      lost: {id}")));
+        lines.extend(self.lost.iter().take(IDS_SHOWN).map(|id| format!("      {id}")));
         lines.extend(self.reason.iter().map(|reason| format!("  {reason}")));
         lines.extend([String::new(), format!("  {}", self.verdict_line(paint))]);
         lines.join("\n")

@@ -165,7 +165,7 @@ impl Play<'_> {
         let (field, mut found) = (self.field, Found::default());
         let limit = if self.on_kafka { TAKEOVER_MAX_KAFKA } else { TAKEOVER_MAX };
         let roles = [Role::Router, Role::Connectors, Role::Recorder];
-        let (mut slowest, mut takeovers, mut pause) = (Duration::ZERO, Vec::new(), Duration::ZERO);
+        let (mut slowest, mut pause) = (Duration::ZERO, Duration::ZERO);
         for (kill, role) in (1..).zip(roles) {
             field.until_cluster("two processes share the work of each role", START_MAX, is_shared).await?;
             field.until(self.run * kill / 4).await;
@@ -185,7 +185,6 @@ impl Play<'_> {
                 format!("{name} is killed; its work has a holder after {seconds:.2} s"),
             );
             slowest = slowest.max(took);
-            takeovers.push(format!("{} {seconds:.2} s", role.as_str()));
             found.figure(&format!("takeover_{}_s", role.as_str()), hundredths(took));
             sleep(DEAD_FOR.min(self.run / 10).saturating_sub(field.now() - killed)).await;
             stack.start_again(victim).await?;
@@ -197,7 +196,7 @@ impl Play<'_> {
         found.check(
             "the others take over",
             slowest <= limit,
-            format!("{}; at most {} s", takeovers.join(", "), limit.as_secs()),
+            format!("within {:.2} s, at most {} s", slowest.as_secs_f64(), limit.as_secs()),
         );
         found.check(
             "deliveries go on",
@@ -208,7 +207,7 @@ impl Play<'_> {
         // Only the connectors send: what their killed process had in flight, and had ended but not committed.
         let most = SLOTS + (f64::from(field.plan().per_second) * UNCOMMITTED.as_secs_f64()).ceil() as u64;
         field.recorded().await;
-        field.judge(&mut found, most, ": in flight and uncommitted at the kill").await?;
+        field.judge(&mut found, most).await?;
         Ok(found)
     }
 
@@ -222,7 +221,7 @@ impl Play<'_> {
         found.check(
             "delivery resumes by itself",
             first.is_some_and(|first| first <= FIRST_DELIVERY_MAX),
-            seconds.map_or("not at all".to_owned(), |seconds| format!("first after {seconds:.1} s; at most 30 s")),
+            seconds.map_or("not at all".to_owned(), |seconds| format!("first after {seconds:.1} s, at most 30 s")),
         );
         let calls_meanwhile = calls - self.calls_before;
         let lanes = u64::from(field.plan().conversations).div_ceil(2).min(SLOTS);
@@ -243,7 +242,7 @@ impl Play<'_> {
         field.settle().await?;
         self.healthy(&mut found, away, back);
         field.recorded().await;
-        field.judge(&mut found, 0, "").await?;
+        field.judge(&mut found, 0).await?;
         Ok(found)
     }
 
@@ -255,7 +254,7 @@ impl Play<'_> {
         field.settle().await?;
         self.healthy(&mut found, away, back);
         field.recorded().await;
-        field.judge(&mut found, 0, "").await?;
+        field.judge(&mut found, 0).await?;
         Ok(found)
     }
 
@@ -281,15 +280,15 @@ impl Play<'_> {
         // The first second warms caches up.
         let before = self.field.latency(HEALTHY, Duration::from_secs(1).min(away / 2), away);
         let during = self.field.latency(HEALTHY, away, back);
-        // A tail of a few hundred messages on a busy machine is not exact.
-        let most = before.p99 * 1.5 + 25.0;
-        let words = |p: &Percentiles| format!("p50 {:.1} ms, p99 {:.1} ms", p.p50, p.p99);
+        // A tail of a few hundred messages on a busy machine is not exact; who waits for the sick channel waits for seconds.
+        let most = before.p99 * 2.0 + 50.0;
+        let words = |p: &Percentiles| format!("{:.1}/{:.1} ms", p.p50, p.p99);
         found.figure("healthy_before_ms", json!(before));
         found.figure("healthy_during_ms", json!(during));
         found.check(
-            "the healthy channel does not notice",
+            "the other channel is as fast",
             during.p99 <= most && during.max > 0.0,
-            format!("before {}; during {}", words(&before), words(&during)),
+            format!("p50/p99 {}, meanwhile {}", words(&before), words(&during)),
         );
     }
 
@@ -315,7 +314,7 @@ impl Play<'_> {
             format!("{} records waited for it", grouped(unrecorded)),
         );
         found.check(
-            "sends are answered 202 all the same",
+            "sends are still answered 202",
             refused * 1_000 <= asked.len() && !asked.is_empty(),
             format!("{} of {} meanwhile", grouped((asked.len() - refused) as u64), grouped(asked.len() as u64)),
         );
@@ -329,14 +328,10 @@ impl Play<'_> {
         let caught_up = |view: &ClusterView| lag_of(view, chat4all_recorder::GROUP) < behind;
         let took = field.until_cluster("the statuses are complete", RECORDED_MAX, caught_up).await?;
         found.figure("statuses_complete_s", hundredths(took));
-        found.check(
-            "statuses are complete afterwards",
-            true,
-            format!("{:.1} s after its return; at most 60 s", took.as_secs_f64()),
-        );
+        found.check("statuses catch up", true, format!("{:.1} s after its return, at most 60 s", took.as_secs_f64()));
         field.settle().await?;
         field.recorded().await;
-        field.judge(&mut found, 0, "").await?;
+        field.judge(&mut found, 0).await?;
         Ok(found)
     }
 
@@ -359,7 +354,11 @@ impl Play<'_> {
         let ms = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1_000.0);
         found.figure("refused", field.refused());
         found.figure("refusal_ms", json!({"p50": ms(median), "max": ms(worst)}));
-        found.check("nothing is accepted without a log", taken == 0, format!("{taken} of {} sends", asked.len()));
+        found.check(
+            "nothing is accepted meanwhile",
+            taken == 0,
+            format!("{taken} of {} sends", grouped(asked.len() as u64)),
+        );
         found.check(
             "sends are refused at once",
             worst.is_some_and(|worst| worst <= REFUSAL_MAX) && asked.iter().all(|asked| asked.status == Some(503)),
@@ -370,14 +369,14 @@ impl Play<'_> {
             "it resumes by itself",
             again.is_some_and(|again| again <= ACCEPTING_MAX),
             again.map_or("not at all".to_owned(), |again| {
-                format!("accepting {:.2} s after its return; at most 10 s", again.as_secs_f64())
+                format!("accepting after {:.2} s, at most 10 s", again.as_secs_f64())
             }),
         );
         found.figure("outage_s", hundredths(back - away));
         field.settle().await?;
         field.recorded().await;
         let most = SLOTS + UNACKNOWLEDGED_MAX * PARTITIONS;
-        field.judge(&mut found, most, ": sent and not acknowledged when the log went").await?;
+        field.judge(&mut found, most).await?;
         Ok(found)
     }
 }

@@ -7,7 +7,9 @@ use super::paint::{Colour, Paint};
 /// Columns of the blocks: with names and highest values a line has 80.
 const COLUMNS: usize = 56;
 /// Time that a column may stand for.
-const STEPS_MS: [u64; 9] = [250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000];
+const STEPS_MS: [u64; 11] = [250, 500, 750, 1_000, 1_500, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000];
+/// A sample this late still belongs to the column before.
+const GRAIN: Duration = Duration::from_millis(125);
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Where nothing came during an outage.
 const SHADE: char = '░';
@@ -54,21 +56,28 @@ pub struct Event {
 #[derive(Debug, Default)]
 pub struct Timeline {
     channels: Vec<String>,
+    /// What is sent.
+    per_second: u64,
     samples: Vec<Sample>,
     events: Vec<Event>,
 }
 
-/// A row: its values, one a column, and what the highest is called.
+/// A row: its values, one a column.
 struct Row {
     name: String,
     values: Vec<u64>,
-    highest: String,
+    /// A full block stands for this much or more.
+    full: u64,
+    /// Behind the highest value.
+    unit: &'static str,
+    /// Whether an outage shades it where nothing came.
+    shaded: bool,
     colour: Colour,
 }
 
 impl Timeline {
-    pub fn new(channels: Vec<String>) -> Self {
-        Self { channels, samples: vec![Sample::default()], events: Vec::new() }
+    pub fn new(channels: Vec<String>, per_second: u32) -> Self {
+        Self { channels, per_second: per_second.into(), samples: vec![Sample::default()], events: Vec::new() }
     }
 
     pub fn add(&mut self, sample: Sample) {
@@ -131,49 +140,48 @@ impl Timeline {
         };
         let mut lines = Vec::new();
         for row in self.rows(columns, step) {
-            let highest = row.values.iter().copied().max().unwrap_or(0);
             let block = |(at, &value): (usize, &u64)| match value {
-                0 if is_away(at) => paint.with(Colour::Dim, SHADE),
+                0 if row.shaded && is_away(at) => paint.with(Colour::Dim, SHADE),
                 0 => " ".to_owned(),
                 value => {
-                    let height = (value * BLOCKS.len() as u64).div_ceil(highest).max(1) as usize;
-                    paint.with(row.colour, BLOCKS[height - 1])
+                    let height = (value * BLOCKS.len() as u64 + row.full / 2) / row.full.max(1);
+                    paint.with(row.colour, BLOCKS[height.clamp(1, BLOCKS.len() as u64) as usize - 1])
                 }
             };
             let blocks: String = row.values.iter().enumerate().map(block).collect();
+            let highest = format!("{}{}", grouped(row.values.iter().copied().max().unwrap_or(0)), row.unit);
             let room = " ".repeat(COLUMNS - columns);
-            lines.push(format!("  {:12}{blocks}{room} {}", row.name, paint.with(Colour::Dim, row.highest)));
+            lines.push(format!("  {:11}{blocks}{room} {}", row.name, paint.with(Colour::Dim, highest)));
         }
         lines.extend(self.breaker(columns, step, paint));
         lines.extend(self.faults(columns, step, &is_away, paint));
-        lines.push(paint.with(Colour::Dim, axis(step)).to_string());
-        lines.push(paint.with(Colour::Dim, self.legend(!outages.is_empty())));
+        lines.push(paint.with(Colour::Dim, axis(step, columns)));
+        lines.extend(self.legend(!outages.is_empty()).into_iter().map(|line| paint.with(Colour::Dim, line)));
         lines.join("\n")
     }
 
     fn rows(&self, columns: usize, step: Duration) -> Vec<Row> {
-        let per_second = |name: &str, colour, count: &dyn Fn(&Sample) -> u64| {
+        let per_second = |name: &str, colour, nominal: u64, shaded, count: &dyn Fn(&Sample) -> u64| {
             let counts = self.at_ends(columns, step, count);
-            let seconds = step.as_secs_f64();
-            let values: Vec<u64> = std::iter::once(&0)
-                .chain(&counts)
-                .zip(&counts)
-                .map(|(before, after)| ((after - before) as f64 / seconds).ceil() as u64)
-                .collect();
-            let highest = values.iter().copied().max().unwrap_or(0);
-            Row { name: name.to_owned(), values, highest: format!("{}/s", grouped(highest)), colour }
+            let pairs = std::iter::once(&0).chain(&counts).zip(&counts);
+            let rate = |(before, after): (&u64, &u64)| ((after - before) as f64 / step.as_secs_f64()).ceil() as u64;
+            let values = pairs.map(rate).collect();
+            Row { name: name.to_owned(), values, full: 2 * nominal, unit: "/s", shaded, colour }
         };
         let level = |name: &str, level: &dyn Fn(&Sample) -> u64| {
             let values = self.at_ends(columns, step, level);
-            let highest = values.iter().copied().max().unwrap_or(0);
-            Row { name: name.to_owned(), values, highest: grouped(highest), colour: Colour::Yellow }
+            // A few are always on their way: they need not look like a mountain.
+            let full = values.iter().copied().max().unwrap_or(0).max(self.per_second / 4);
+            Row { name: name.to_owned(), values, full, unit: "", shaded: false, colour: Colour::Yellow }
         };
-        let mut rows = vec![per_second("accepted", Colour::Cyan, &|sample| sample.accepted)];
+        let sent = self.per_second;
+        let mut rows = vec![per_second("accepted", Colour::Cyan, sent, true, &|sample| sample.accepted)];
         if self.samples.iter().any(|sample| sample.refused > 0) {
-            rows.push(per_second("refused", Colour::Red, &|sample| sample.refused));
+            rows.push(per_second("refused", Colour::Red, sent, false, &|sample| sample.refused));
         }
         for (channel, name) in self.channels.iter().enumerate() {
-            rows.push(per_second(name, Colour::Green, &|sample| count(sample, channel)));
+            let share = sent / self.channels.len() as u64;
+            rows.push(per_second(name, Colour::Green, share, true, &|sample| count(sample, channel)));
         }
         rows.push(level("waiting", &waiting));
         if self.samples.iter().any(|sample| sample.unrecorded.is_some()) {
@@ -188,7 +196,7 @@ impl Timeline {
         let mut last = 0;
         (1..=columns)
             .map(|column| {
-                while let Some(sample) = samples.next_if(|sample| sample.at <= step * column as u32) {
+                while let Some(sample) = samples.next_if(|sample| sample.at <= step * column as u32 + GRAIN) {
                     last = value(sample);
                 }
                 last
@@ -211,7 +219,7 @@ impl Timeline {
             Some(Breaker::HalfOpen) => paint.with(Colour::Yellow, '◐'),
             Some(Breaker::Open) => paint.with(Colour::Red, '●'),
         };
-        Some(format!("  {:12}{}", "breaker", worst.iter().map(sign).collect::<String>()))
+        Some(format!("  {:11}{}", "breaker", worst.iter().map(sign).collect::<String>()))
     }
 
     fn faults(&self, columns: usize, step: Duration, is_away: &dyn Fn(usize) -> bool, paint: Paint) -> Option<String> {
@@ -228,7 +236,7 @@ impl Timeline {
             };
             signs[column(event.at, step).min(columns - 1)] = sign;
         }
-        Some(format!("  {:12}{}", "faults", signs.concat()))
+        Some(format!("  {:11}{}", "faults", signs.concat()))
     }
 
     /// From and to; one that has not ended yet ends `now`.
@@ -248,19 +256,28 @@ impl Timeline {
         outages
     }
 
-    fn legend(&self, has_outage: bool) -> String {
-        let mut parts = vec!["█ a row's highest is at its end"];
-        if self.events.iter().any(|event| event.mark == Mark::Killed) {
+    fn legend(&self, has_outage: bool) -> Vec<String> {
+        let has = |mark| self.events.iter().any(|event| event.mark == mark);
+        let mut parts = vec!["▄ as sent  █ twice that or more", "on the right: the highest"];
+        if has(Mark::Killed) {
             parts.push("✖ kill -9  ▲ started again");
         }
         if has_outage {
-            parts.push("▒ outage  ░ nothing came");
+            parts.push("▒ away  ░ nothing came");
         }
         if self.samples.iter().any(|sample| sample.breaker.is_some()) {
-            parts[0] = "█ highest: at the end";
-            parts.push("─ closed ◐ half-open ● open");
+            parts.push("breaker ─ closed ◐ half-open ● open");
         }
-        format!("  {}", parts.join("  "))
+        let mut lines = vec![String::new()];
+        for part in parts {
+            let last = lines.last_mut().expect("there is one");
+            if last.chars().count() + part.chars().count() > COLUMNS {
+                lines.push(String::new());
+            }
+            let last = lines.last_mut().expect("there is one");
+            *last += &format!("  {part}");
+        }
+        lines
     }
 }
 
@@ -283,14 +300,14 @@ fn rate(now: &Sample, before: &Sample, count: impl Fn(&Sample) -> u64) -> u64 {
 }
 
 /// A time every ten columns.
-fn axis(step: Duration) -> String {
+fn axis(step: Duration, columns: usize) -> String {
     let mark = |tenth: u32| {
         let seconds = (step * (tenth * 10)).as_secs_f64();
         let text = if seconds < 120.0 { format!("{seconds} s") } else { format!("{} min", seconds / 60.0) };
         format!("{text:10}")
     };
-    let marks: String = (0..COLUMNS.div_ceil(10) as u32).map(mark).collect();
-    format!("  {:12}{}", "", marks.trim_end())
+    let marks: String = (0..columns.div_ceil(10) as u32).map(mark).collect();
+    format!("  {:11}{}", "", marks.trim_end())
 }
 
 /// `12,345`
@@ -311,7 +328,7 @@ mod tests {
     use super::*;
 
     fn timeline() -> Timeline {
-        let mut timeline = Timeline::new(vec!["webhook".into(), "telegram".into()]);
+        let mut timeline = Timeline::new(vec!["webhook".into(), "telegram".into()], 200);
         for quarter in 1..=80_u64 {
             let at = Duration::from_millis(quarter * 250);
             let down = (20..=50).contains(&quarter);
@@ -336,7 +353,7 @@ mod tests {
         let drawing = timeline().draw(Paint::plain());
         assert!(drawing.lines().all(|line| line.chars().count() <= 80), "{drawing}");
         let row = |name: &str| drawing.lines().find(|line| line.trim_start().starts_with(name)).expect(name);
-        assert!(row("accepted").contains('█') && row("accepted").ends_with("200/s"), "{drawing}");
+        assert!(row("accepted").contains("▄▄▄▄") && row("accepted").ends_with("200/s"), "{drawing}");
         assert_eq!(row("telegram").matches(SHADE).count(), 15, "{drawing}");
         assert_eq!(row("webhook").matches(SHADE).count(), 0, "{drawing}");
         assert_eq!((row("faults").matches('▒').count(), row("faults").matches('✖').count()), (15, 1), "{drawing}");
@@ -345,7 +362,7 @@ mod tests {
 
     #[test]
     fn nothing_yet_and_a_very_long_run_can_be_drawn_too() {
-        assert!(Timeline::new(vec!["webhook".into()]).draw(Paint::plain()).contains("0 s"));
+        assert!(Timeline::new(vec!["webhook".into()], 200).draw(Paint::plain()).contains("0 s"));
         let mut timeline = timeline();
         timeline.add(Sample { at: Duration::from_secs(40_000), accepted: 9_000, ..timeline.samples[80].clone() });
         let drawing = timeline.draw(Paint::plain());
