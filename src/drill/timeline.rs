@@ -6,6 +6,7 @@ use super::paint::{Colour, Paint};
 
 /// Columns of the blocks: with names and highest values a line has 80.
 const COLUMNS: usize = 56;
+const LINE_COLUMNS: usize = 80;
 /// Time that a column may stand for.
 const STEPS_MS: [u64; 11] = [250, 500, 750, 1_000, 1_500, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000];
 /// A sample this late still belongs to the column before.
@@ -271,7 +272,7 @@ impl Timeline {
         let mut lines = vec![String::new()];
         for part in parts {
             let last = lines.last_mut().expect("there is one");
-            if last.chars().count() + part.chars().count() > COLUMNS {
+            if last.chars().count() + 2 + part.chars().count() > LINE_COLUMNS {
                 lines.push(String::new());
             }
             let last = lines.last_mut().expect("there is one");

@@ -99,6 +99,38 @@ fn a_drill_of_a_stack_that_loses_messages_fails_and_names_them() {
 }
 
 #[test]
+fn drills_of_what_hangs_or_is_away_pass() {
+    let _turn = turn::alone();
+    let cluster = Cluster::new();
+    let args = ["slow-provider", "store-away", "log-away", "--json", "--seconds", "8", "--outage", "3s"];
+    let ended = command(&cluster, &args).output().expect("the binary runs");
+    show(&ended);
+    assert_eq!(ended.status.code(), Some(0));
+    let objects = objects(&ended);
+    let verdicts: Vec<_> = objects.iter().filter_map(|one| Some((one["scenario"].as_str()?, one))).collect();
+    assert_eq!(verdicts.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["slow-provider", "store-away", "log-away"]);
+    assert!(verdicts.iter().all(|(_, one)| one["verdict"] == "passed" && one["figures"]["accepted"] == 1_600));
+    assert!(objects[2]["figures"]["refused"].as_u64() > Some(50), "the load asked on: {}", objects[2]["figures"]);
+    assert_eq!(objects[3]["summary"]["passed"], 3);
+}
+
+#[test]
+fn a_drill_of_a_provider_that_is_away_passes_where_there_is_a_breaker() {
+    let _turn = turn::alone();
+    let cluster = Cluster::new();
+    let args = ["provider-outage", "--json", "--seconds", "9", "--outage", "5s"];
+    let ended = command(&cluster, &args).output().expect("the binary runs");
+    show(&ended);
+    let report = &objects(&ended)[0];
+    match report["figures"]["breaker_opened"].as_bool() {
+        Some(opened) => assert!(opened && report["verdict"] == "passed", "{report}"),
+        None => {
+            assert_eq!(report["verdict"], "failed", "without a breaker the provider is not left in peace: {report}")
+        }
+    }
+}
+
+#[test]
 fn a_drill_that_is_interrupted_or_killed_leaves_no_process() {
     let _turn = turn::alone();
     run(async {
