@@ -3,8 +3,10 @@
 mod bench;
 mod cli;
 mod config;
+mod drill;
 mod engines;
 mod logging;
+mod private;
 mod serve;
 
 use std::process::ExitCode;

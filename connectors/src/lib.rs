@@ -7,6 +7,7 @@ mod complaints;
 pub mod http;
 pub mod messages;
 mod metrics;
+mod operator;
 mod outbox;
 pub mod partition_lanes;
 pub mod removed;
@@ -90,6 +91,7 @@ pub fn start(
         slots_max,
         commit_interval: settings.commit_interval,
     });
+    operator::obey(Arc::clone(&shared), settings.control.clone(), Arc::clone(log), shutdown.clone());
     let topic = Topic::Outbound(settings.name.clone());
     let policy = Policy {
         retry: settings.retry.clone(),

@@ -121,6 +121,8 @@ impl Routing<'_> {
             metrics::record_repeat();
             return Ok(());
         }
+        // Loses a message, so that a drill can be seen to notice.
+        fail::fail_point!("router::lose", |_| Ok(()));
         self.ids.insert(record.id, record.appended_at);
         let before = self.records.len();
         fan_out(&message, record, around, &mut self.records);

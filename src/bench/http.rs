@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as the bench needs it: cheap, so that what is measured is the server.
+//! HTTP/1.1 as far as `bench` and `drill` need it: cheap, so that what is measured is the server.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -81,7 +81,14 @@ pub struct Buffered {
 /// A message in the buffer.
 pub struct Message<'a> {
     pub first_line: &'a str,
+    head: &'a str,
     pub body: &'a [u8],
+}
+
+impl Message<'_> {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(self.head, name)
+    }
 }
 
 impl Buffered {
@@ -112,9 +119,9 @@ impl Buffered {
             }
         }
         self.current = total;
-        let first_line = std::str::from_utf8(&self.buffer[..head]).map_err(|_| invalid("the head is not text"))?;
-        let first_line = first_line.lines().next().unwrap_or_default();
-        Ok(Some(Message { first_line, body: &self.buffer[head..total] }))
+        let (head, body) = self.buffer[..total].split_at(head);
+        let head = text(head)?;
+        Ok(Some(Message { first_line: head.lines().next().unwrap_or_default(), head, body }))
     }
 
     pub fn consume(&mut self) {
@@ -133,19 +140,23 @@ impl Buffered {
     }
 }
 
+fn text(head: &[u8]) -> io::Result<&str> {
+    std::str::from_utf8(head).map_err(|_| invalid("the head is not text"))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    pairs.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 fn content_length(head: &[u8]) -> io::Result<usize> {
-    let head = std::str::from_utf8(head).map_err(|_| invalid("the head is not text"))?;
-    for line in head.lines().skip(1) {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        if name.eq_ignore_ascii_case("content-length") {
-            let length = value.trim().parse().ok().filter(|length| *length <= BODY_BYTES_MAX);
-            return length.ok_or_else(|| invalid("the length of the body is out of range"));
-        }
-        if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(invalid("the body comes in chunks, which the bench does not read"));
-        }
+    let head = text(head)?;
+    if header(head, "transfer-encoding").is_some() {
+        return Err(invalid("the body comes in chunks, which are not read here"));
     }
-    Ok(0)
+    let Some(length) = header(head, "content-length") else { return Ok(0) };
+    let length = length.parse().ok().filter(|length| *length <= BODY_BYTES_MAX);
+    length.ok_or_else(|| invalid("the length of the body is out of range"))
 }
 
 /// Where `needle` begins.

@@ -174,7 +174,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn refusal(status: u16, body: &[u8]) -> String {
+/// An answer that is not a 202, in words.
+pub fn refusal(status: u16, body: &[u8]) -> String {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => format!("{status} {}: {}", problem.code, problem.detail),
         Err(_) => format!("the API answered `{status}` and no problem"),

@@ -1,15 +1,15 @@
 //! `chat4all bench`: starts a server, a receiver and a load generator on this machine, measures the whole way, and
 //! checks that nothing was lost, reordered or left without its status. It uses the public API only.
 
-mod http;
-mod load;
+pub mod http;
+pub mod load;
 mod plan;
 mod progress;
 mod receiver;
-mod report;
+pub mod report;
 mod server;
 mod usage;
-mod verify;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -125,7 +125,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 }
 
 async fn measure(args: &Args, plan: &Plan, receiver: &Receiver, server: &Server) -> Result<Report, Failure> {
-    let observer = Observer::of(server);
+    let observer = Observer::new(server.endpoint().clone());
     if args.waiting > 0 {
         pile_up(args, receiver, server, &observer).await?;
     }
@@ -152,7 +152,8 @@ async fn measure(args: &Args, plan: &Plan, receiver: &Receiver, server: &Server)
     let usage = usage::read(server.pids()).since(&usage_before);
     progress.finish();
     let arrivals = receiver.arrivals();
-    let without_status = observer.not_delivered(server.channel(), &sent.samples).await?;
+    let accepted = sent.samples.iter().map(|sample| sample.id).collect();
+    let without_status = observer.without("delivered", server.channel(), accepted).await?.len() as u64;
     Ok(Report::new(plan, args.waiting, sent, arrivals, started - epoch, recorded_in, usage, without_status))
 }
 

@@ -50,11 +50,11 @@ pub struct Faults {
     first_refusal: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Percentiles {
-    p50: f64,
-    p99: f64,
-    max: f64,
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
 }
 
 impl Report {
@@ -178,19 +178,20 @@ impl Faults {
 }
 
 /// In microseconds, from 1 µs to an hour, to three digits.
-struct Latencies(Histogram<u64>);
+pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order"))
     }
 
     /// Nothing is shorter than no time: the 202 may be read after the message came.
-    fn record(&mut self, from_ns: u64, to_ns: u64) {
+    pub fn record(&mut self, from_ns: u64, to_ns: u64) {
         self.0.saturating_record(to_ns.saturating_sub(from_ns) / 1_000);
     }
 
-    fn percentiles(&self) -> Percentiles {
+    /// In milliseconds.
+    pub fn percentiles(&self) -> Percentiles {
         let ms = |us: u64| us as f64 / 1_000.0;
         Percentiles {
             p50: ms(self.0.value_at_quantile(0.5)),

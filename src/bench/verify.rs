@@ -10,8 +10,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::http::{Connection, Endpoint};
-use super::load::Sample;
-use super::server::Server;
 use super::{LOOK_INTERVAL, STALL_MAX};
 use crate::cli::Failure;
 
@@ -38,8 +36,8 @@ struct Listed {
 }
 
 impl Observer {
-    pub fn of(server: &Server) -> Self {
-        Self { endpoint: server.endpoint().clone() }
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
     }
 
     /// A server cuts off who connects long before asking.
@@ -71,25 +69,26 @@ impl Observer {
         }
     }
 
-    /// How many of the accepted messages are not `delivered` in the status store. It has had its time: what is missing
-    /// now counts.
-    pub async fn not_delivered(&self, channel: &str, accepted: &[Sample]) -> Result<u64, Failure> {
+    /// Those of `open` that do not have a status in the status store. It has had its time: what is missing now counts.
+    pub async fn without(
+        &self,
+        status: &str,
+        channel: &str,
+        mut open: HashSet<MessageId>,
+    ) -> Result<HashSet<MessageId>, Failure> {
         let mut api = self.connect().await?;
-        let mut open: HashSet<MessageId> = accepted.iter().map(|sample| sample.id).collect();
-        let mut path = format!("/v1/messages?status=delivered&channel={channel}&limit=200");
+        let first = format!("/v1/messages?status={status}&channel={channel}&limit=200");
+        let mut path = first.clone();
         loop {
             let page: Page = get(&mut api, &path).await?;
             for message in &page.messages {
-                if message.status == "delivered" {
+                if message.status == status {
                     open.remove(&message.message_id);
                 }
             }
             match page.next_cursor {
-                Some(cursor) if !open.is_empty() => {
-                    let cursor = percent_encode(&cursor);
-                    path = format!("/v1/messages?status=delivered&channel={channel}&limit=200&cursor={cursor}");
-                }
-                _ => return Ok(open.len() as u64),
+                Some(cursor) if !open.is_empty() => path = format!("{first}&cursor={}", percent_encode(&cursor)),
+                _ => return Ok(open),
             }
         }
     }

@@ -8,6 +8,7 @@ mod config;
 mod dead_letters;
 mod doctor;
 mod drain;
+mod drill;
 mod migrate;
 mod output;
 mod send;
@@ -47,6 +48,7 @@ Examples:
   chat4all channels pause webhook                  hold what goes there, until it is resumed
   chat4all dead-letters list                       what failed for good, to be sent again by hand
   chat4all doctor                                  whether the engines can be used, and the providers take our credentials
+  chat4all drill kill-workers                      kill -9 under load, and every message checked
   chat4all migrate                                 make topics and tables before the first start
   chat4all config --default > chat4all.toml        a commented configuration to start from
 
@@ -68,6 +70,7 @@ enum Command {
     Config(config::Args),
     Simulate(simulate::Args),
     Bench(bench::Args),
+    Drill(drill::Args),
 }
 
 /// Does what the command line asks. Must be called in an actix system.
@@ -87,6 +90,7 @@ pub async fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Drill(args) => drill::run(args).await,
     };
     output::exit_code(outcome)
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+#[cfg(target_os = "linux")]
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 use crate::config::{Config, Override, Sources};
 use crate::logging;
 use crate::serve::{self, Role};
@@ -19,6 +22,9 @@ pub struct Args {
     /// A role to run; may be repeated. All of them when none is named
     #[arg(long = "role", value_name = "ROLE", value_enum)]
     roles: Vec<Role>,
+    /// Is killed when PID, which must have started it, is gone: so that a script leaves nothing behind (Linux)
+    #[arg(long, value_name = "PID")]
+    die_with: Option<u32>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -94,6 +100,16 @@ impl EngineArgs {
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    if let Some(pid) = args.die_with {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::failed)?;
+        // It may have been gone before that.
+        if std::os::unix::process::parent_id() != pid {
+            return Err(Failure::failed(format!(
+                "`--die-with {pid}`: that process did not start this one, or is gone"
+            )));
+        }
+    }
     let config = args.config.load()?;
     logging::start(&config);
     Ok(serve::run(config, &args.roles).await?)

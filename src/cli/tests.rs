@@ -56,6 +56,8 @@ fn what_the_readme_shows_is_understood() {
         &["config", "--check", "--config", "f.toml"],
         &["simulate", "--listen", "127.0.0.1:0"],
         &["bench", "--messages", "1000", "--batch", "100"],
+        &["drill", "kill-workers"],
+        &["drill", "store-away", "log-away", "--json", "--outage", "10s"],
     ] {
         parse(line).unwrap_or_else(|error| panic!("{error}"));
     }

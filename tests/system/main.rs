@@ -13,6 +13,7 @@ mod checker;
 mod commands;
 mod cost;
 mod doctor;
+mod drill;
 mod engine_logins;
 mod failover;
 mod failover_story;

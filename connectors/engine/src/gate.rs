@@ -205,6 +205,11 @@ impl Gate {
         self.account.look_again(now).filter(|_| !self.paused).unwrap_or(now + LOOK_AGAIN)
     }
 
+    /// When an open breaker lets somebody try again.
+    pub fn tried_again(&self) -> Option<Instant> {
+        self.account.breaker.next_change().filter(|_| self.state() == State::Open)
+    }
+
     /// Destinations whose breaker is not closed.
     pub fn destinations_away(&self) -> usize {
         self.destinations.values().filter(|side| side.breaker.state() != State::Closed).count()
