@@ -46,6 +46,7 @@ impl Complaints {
     /// A breaker has opened or closed.
     pub fn about_breaker(&mut self, channel: &ChannelName, change: &Change) {
         let Change { destination, state } = change;
+        let destination = destination.as_deref();
         match (destination, state) {
             (_, State::HalfOpen) => debug!(%channel, destination, "trying whether it is back"),
             (None, State::Open) => {

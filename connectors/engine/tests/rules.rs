@@ -4,8 +4,8 @@ mod bench;
 
 use std::time::Duration;
 
-use bench::{Bench, ambiguous, out, said, start_of, throttled, took, transient};
-use chat4all_engine::{At, Command, Event, Source, UNACKNOWLEDGED_MAX, retry};
+use bench::{Bench, ambiguous, aside, away, out, said, start_of, throttled, took, transient};
+use chat4all_engine::{At, Command, Event, Load, Source, UNACKNOWLEDGED_MAX, retry};
 use chat4all_proto::envelope::{OutcomeKind, Reason};
 use chat4all_proto::outcome::{Outcome, Scope};
 use chat4all_proto::progress::{FinishedSet, SPAN_MAX};
@@ -515,4 +515,123 @@ fn an_answer_nobody_waits_for_changes_nothing() {
     bench.deliver(0);
     assert!(bench.finish(0, transient()).is_empty(), "ended");
     assert_eq!(bench.engine.in_flight(), 1);
+}
+
+#[test]
+fn an_outage_burns_nothing_unless_others_succeed() {
+    let mut alone = Bench::new();
+    alone.arrive(0, "a");
+    for _ in 0..50 {
+        alone.advance(8 * SECOND);
+        alone.start_one();
+        assert_eq!(bench::event_of(&alone.finish(0, away())).status, DeliveryStatus::Retrying);
+    }
+
+    let mut beside = Bench::new();
+    beside.arrive(0, "a");
+    for round in 1..=5 {
+        beside.arrive(round, "b");
+        beside.advance(8 * SECOND);
+        beside.start(2);
+        beside.finish(round, took());
+        beside.advance(MS);
+        let status = bench::event_of(&beside.finish(0, away())).status;
+        let expected = if round < 5 { DeliveryStatus::Retrying } else { DeliveryStatus::Failed };
+        assert_eq!(status, expected, "round {round}: the provider is there for others");
+    }
+}
+
+#[test]
+fn a_channel_that_is_paused_holds_its_partition_and_what_it_has() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.gate.set_paused(true);
+    assert_eq!(bench.start(10), NONE);
+    let commands = bench.feed(Event::Tick);
+    assert!(commands.iter().all(|command| !matches!(command, Command::Hold(_, false))), "{commands:?}");
+    bench.gate.set_paused(false);
+    let commands = bench.advance(SECOND);
+    assert_eq!(commands.iter().filter(|command| matches!(command, Command::Hold(_, false))).count(), 2);
+    assert_eq!(bench.start(10), [0]);
+}
+
+#[test]
+fn what_is_cancelled_ends_wherever_it_stands_and_the_others_go_on() {
+    let mut bench = Bench::new();
+    for offset in 0..3 {
+        bench.arrive(offset, "a");
+    }
+    bench.start_one();
+    bench.cancel([0, 1]);
+    let commands = bench.advance(SECOND);
+    let ends: Vec<_> = commands.iter().filter_map(bench::end_of).collect();
+    assert_eq!(ends, [(1, DeliveryStatus::Cancelled)], "what is in flight is not known yet");
+    bench.finish(0, transient());
+    let mut commands = bench.advance(SECOND);
+    commands.extend(bench.slots(10));
+    assert_eq!(commands.iter().filter_map(bench::end_of).collect::<Vec<_>>(), [(0, DeliveryStatus::Cancelled)]);
+    assert_eq!(start_of(&commands), [2]);
+}
+
+/// Lanes a to d, of which a has two messages and cannot move.
+fn crowded() -> Bench {
+    let mut bench = Bench::new();
+    bench.policy.crowded = Load { records: 5, bytes: usize::MAX };
+    bench.restart();
+    bench.arrive(0, "a");
+    bench.start_one();
+    bench.finish(0, throttled(Some(600 * SECOND)));
+    bench.arrive(1, "a");
+    for (offset, lane) in [(2, "b"), (3, "c")] {
+        bench.arrive(offset, lane);
+    }
+    bench
+}
+
+#[test]
+fn a_lane_that_cannot_move_is_parked_whole_when_it_is_in_the_way() {
+    let mut bench = crowded();
+    let parked = bench::parked_of(&bench.arrive(4, "d"));
+    let places: Vec<_> = parked.iter().map(|(at, copy)| (*at, copy.position, copy.attempts)).collect();
+    assert_eq!(places, [(out(0), 0, 1), (out(1), 1, 0)], "first to last, with what was tried");
+    assert_eq!(bench.start(10), [2, 3, 4], "the others stay");
+    assert_eq!(bench.engine.commit()[0].0, 0, "its records are not finished yet");
+    let next = bench::parked_of(&bench.arrive(5, "a"));
+    assert_eq!(next.len(), 1, "what comes for the lane follows it");
+    for offset in [0, 1, 5] {
+        bench.feed(Event::Parked { at: out(offset) });
+    }
+    assert_eq!(bench.engine.commit()[0].0, 2, "the copies are on the log: the watermark is free");
+}
+
+#[test]
+fn a_parked_lane_comes_back_in_order_and_then_goes_the_straight_way() {
+    let mut bench = crowded();
+    bench.arrive(4, "d");
+    bench.start(10);
+    for offset in [0, 1] {
+        bench.feed(Event::Parked { at: out(offset) });
+    }
+    assert_eq!(bench::parked_of(&bench.come_back(0, "a", 1)).len(), 1, "before its turn: to the end");
+    assert!(bench::parked_of(&bench.come_back(1, "a", 0)).is_empty());
+    assert_eq!(bench.start_at(10), [aside(1)]);
+    assert!(bench::parked_of(&bench.come_back(2, "a", 1)).is_empty());
+    assert_eq!(bench::finishes_of(&bench.come_back(3, "a", 1)), [3], "a second copy");
+    assert!(bench::parked_of(&bench.arrive(6, "a")).is_empty(), "all of the lane is here: no detour any more");
+    bench.finish_at(aside(1), took());
+    assert_eq!(bench.start_at(10), [aside(2)]);
+    bench.finish_at(aside(2), took());
+    assert_eq!(bench.start_at(10), [out(6)]);
+}
+
+#[test]
+fn a_takeover_knows_what_is_parked_and_sends_nothing_past_it() {
+    let mut bench = Bench::new();
+    bench.rebuild("a", 7);
+    assert_eq!(bench::finishes_of(&bench.arrive(7, "a")), [7], "parked, and the commit did not know it yet");
+    assert_eq!(bench::parked_of(&bench.arrive(8, "a")).len(), 1, "behind it");
+    bench.arrive(9, "b");
+    assert_eq!(bench.start(10), [9]);
+    bench.come_back(0, "a", 7);
+    assert_eq!(bench.start_at(10), [aside(0)]);
 }

@@ -171,6 +171,41 @@ impl Bench {
         self.feed(Event::Finished(Finished { at: out(offset), report, took, jitter: retry::Unit::new(jitter) }))
     }
 
+    /// The deliveries that came in at these offsets are cancelled.
+    pub fn cancel<const N: usize>(&mut self, offsets: [u64; N]) {
+        let ids = offsets.map(|offset| MessageId::from_uuid(Uuid::from_u128(1_000 + u128::from(offset))));
+        self.gate.set_cancelled(Arc::new(ids.into_iter().collect()));
+    }
+
+    /// The new holder finds this on the parked topic.
+    pub fn rebuild(&mut self, conversation: &str, position: u64) {
+        let delivery = self.delivery(conversation, "http://x.test/", 1_000 + u128::from(position), Generation(0), 1);
+        let parked = Parked { v: V1, position, attempts: 0, burnt: 0, delivery: Arc::new(delivery) };
+        self.engine.rebuild(&parked, self.wall());
+    }
+
+    /// A copy is read from the parked topic: at `offset`, of the delivery that came in at `position`.
+    pub fn come_back(&mut self, offset: u64, conversation: &str, position: u64) -> Vec<Command> {
+        let delivery = self.delivery(conversation, "http://x.test/", 1_000 + u128::from(position), Generation(0), 1);
+        let parked = Parked { v: V1, position, attempts: 0, burnt: 0, delivery: Arc::new(delivery) };
+        self.feed(Event::Arrived(Arrival { at: aside(offset), bytes: 100, carried: Carried::Parked(parked) }))
+    }
+
+    /// The offsets and sources whose attempts start with so many slots.
+    pub fn start_at(&mut self, slots: usize) -> Vec<At> {
+        let commands = self.slots(slots);
+        let started = commands.into_iter().filter_map(|command| match command {
+            Command::Start(attempt) => Some(attempt.at),
+            _ => None,
+        });
+        started.collect()
+    }
+
+    pub fn finish_at(&mut self, at: At, report: Report) -> Vec<Command> {
+        let (took, jitter) = (Duration::from_millis(5), retry::Unit::new(0.5));
+        self.feed(Event::Finished(Finished { at, report, took, jitter }))
+    }
+
     /// The provider takes it and the log acknowledges the end.
     pub fn deliver(&mut self, offset: u64) -> Vec<Command> {
         let mut commands = self.finish(offset, took());
@@ -230,6 +265,11 @@ pub fn said(outcome: Outcome, code: Option<&str>) -> Report {
 
 pub fn took() -> Report {
     said(Outcome::Accepted { provider_id: None }, Some("200"))
+}
+
+/// Nobody is there.
+pub fn away() -> Report {
+    Report { outage_like: true, ..said(Outcome::TRANSIENT, None) }
 }
 
 pub fn transient() -> Report {
