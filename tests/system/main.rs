@@ -12,6 +12,7 @@ mod channels;
 mod checker;
 mod commands;
 mod cost;
+mod dead_letter_desk;
 mod doctor;
 mod engine_logins;
 mod failover;
