@@ -24,6 +24,7 @@ mod idle;
 mod licences;
 mod never_404;
 mod operator;
+mod operator_holds;
 mod oracles;
 mod outages;
 mod panics;
