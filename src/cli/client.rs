@@ -69,7 +69,7 @@ fn describe(problem: &Problem) -> String {
     if let Some(field) = &problem.field {
         text.push_str(&format!("\n  field: {field}"));
     }
-    if let Some(id) = &problem.message_id {
+    if let Some(id) = problem.message_id.as_ref().filter(|_| problem.status == 503) {
         text.push_str(&format!("\n  it may have been accepted: `chat4all show {id}`"));
     }
     if problem.status == 401 {
