@@ -41,6 +41,9 @@ pub enum Route {
     DeadLetters,
     DeadLetter,
     Replay,
+    ReplayMany,
+    Discard,
+    DiscardMany,
     Handshake,
     Callback,
     Cluster,
@@ -53,7 +56,7 @@ pub enum Route {
 }
 
 impl Route {
-    pub const ALL: [Route; 21] = [
+    pub const ALL: [Route; 24] = [
         Self::Send,
         Self::Batch,
         Self::Message,
@@ -67,6 +70,9 @@ impl Route {
         Self::DeadLetters,
         Self::DeadLetter,
         Self::Replay,
+        Self::ReplayMany,
+        Self::Discard,
+        Self::DiscardMany,
         Self::Handshake,
         Self::Callback,
         Self::Cluster,
@@ -93,6 +99,9 @@ impl Route {
             Self::DeadLetters => ("GET", "/v1/dead-letters"),
             Self::DeadLetter => ("GET", "/v1/dead-letters/{delivery_id}"),
             Self::Replay => ("POST", "/v1/dead-letters/{delivery_id}/replay"),
+            Self::ReplayMany => ("POST", "/v1/dead-letters/replay"),
+            Self::Discard => ("DELETE", "/v1/dead-letters/{delivery_id}"),
+            Self::DiscardMany => ("DELETE", "/v1/dead-letters"),
             Self::Handshake => ("GET", "/v1/callbacks/{channel}"),
             Self::Callback => ("POST", "/v1/callbacks/{channel}"),
             Self::Cluster => ("GET", "/v1/cluster"),

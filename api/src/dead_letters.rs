@@ -1,32 +1,28 @@
-//! `/v1/dead-letters`: what failed for good, and sending one of it again. A replay is a record on `messages` with the next
-//! generation; the router and the connectors drop a second one as an exact repeat.
+//! `/v1/dead-letters`: what failed for good, listed, shown and deleted. `replay` sends it again.
 
-use std::time::Duration;
-
-use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::Bytes;
-use chat4all_proto::envelope::{EXPIRY_MAX, V1};
-use chat4all_proto::http::{DeadLetterView, DeliveryView, MessageView, Replayed};
-use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
-use chat4all_runtime::clock;
-use chat4all_storage::log::{NewRecord, RecordId};
-use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow};
+use actix_web::{HttpRequest, HttpResponse};
+use chat4all_proto::DeliveryId;
+use chat4all_proto::http::{DeadLetterView, Deleted};
+use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow, PageRequest};
 
 use crate::Api;
-use crate::body;
-use crate::draft::unknown_channel;
 use crate::error::{Code, Error};
-use crate::ingest::{Unwritten, json, traceparent};
+use crate::ingest::json;
 use crate::metrics;
 use crate::params::Params;
 use crate::query::path_id;
 
+/// Letters that are deleted at a time, and how often in one call.
+const AT_ONCE: usize = 200;
+const ROUNDS: usize = 5;
+
 impl Api {
     /// `GET /v1/dead-letters`
     pub(crate) async fn dead_letters(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
-        let params = Params::read(request.query_string(), &["channel", "reason", "limit", "cursor"])?;
+        let known = ["channel", "reason", "from", "before", "limit", "cursor"];
+        let params = Params::read(request.query_string(), &known)?;
         let page = params.page()?;
-        let filter = DeadLetterFilter { channel: params.parsed("channel")?, reason: params.parsed("reason")? };
+        let filter = filter(&params)?;
         let found = self.ask_status(self.status.dead_letters(&self.tenant, &filter, &page)).await?;
         json(HttpResponse::Ok(), &found)
     }
@@ -38,110 +34,57 @@ impl Api {
         json(HttpResponse::Ok(), &DeadLetterView::from(found))
     }
 
-    /// `POST /v1/dead-letters/{delivery_id}/replay`. A letter that is on its way again is not sent once more: the answer
-    /// is the same.
-    pub(crate) async fn replay(
-        &self,
-        request: &HttpRequest,
-        payload: &mut web::Payload,
-    ) -> Result<HttpResponse, Error> {
+    /// `DELETE /v1/dead-letters/{delivery_id}`
+    pub(crate) async fn discard(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
-        body::expect_none(request, payload, self.options.body_timeout).await?;
-        let found = self.letter(path_id(request).await?).await?;
-        let delivery = &found.letter.delivery;
-        if !self.directory.contains_key(&delivery.to.channel) {
-            return Err(unknown_channel(&delivery.to.channel, &self.directory));
-        }
-        self.must_not_be_cancelled(delivery)?;
-        let message = self.ask_status(self.status.message(&self.tenant, delivery.message_id, clock::now())).await?;
-        let view = message.as_ref().and_then(|message| message.deliveries.iter().find(|view| is_of(view, delivery)));
-        must_not_have_arrived(view, delivery)?;
-        let replay = replay(delivery, life(message.as_ref(), delivery), clock::now());
-        let answer = Replayed {
-            delivery_id: delivery.delivery_id,
-            message_id: delivery.message_id,
-            generation: replay.generation,
-            status: view.filter(|view| view.generation >= replay.generation).map(|view| view.status),
-        };
-        if !found.is_replayed() {
-            let id = RecordId { uuid: delivery.delivery_id.as_uuid(), generation: replay.generation };
-            self.append_replay(request, replay, id).await?;
-            metrics::record_replay(&delivery.to.channel);
-        }
-        json(HttpResponse::Accepted(), &answer)
+        let delivery = self.letter(path_id(request).await?).await?.letter.delivery;
+        let letters = [(delivery.delivery_id, delivery.generation)];
+        let deleted = self.ask_status(self.status.discard(&self.tenant, &letters)).await?;
+        metrics::record_deleted(deleted);
+        json(HttpResponse::Ok(), &Deleted { deleted, more: false })
     }
 
-    async fn append_replay(&self, request: &HttpRequest, replay: Message, id: RecordId) -> Result<(), Error> {
-        let record = NewRecord {
-            topic: Topic::Messages,
-            key: replay.key(),
-            // Not the message's: two of its deliveries may be replayed.
-            id,
-            value: Bytes::from(serde_json::to_vec(&replay).expect("a message has text keys only")),
-            traceparent: traceparent(request),
-            once: None,
+    /// `DELETE /v1/dead-letters`: those that a filter finds, some a call.
+    pub(crate) async fn discard_many(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
+        let params = Params::read(request.query_string(), &["channel", "reason", "from", "before", "all"])?;
+        let filter = filter(&params)?;
+        let all = match params.get("all") {
+            None => false,
+            Some("true") => true,
+            Some(_) => return Err(Error::parameter("all", "can only be `true`")),
         };
-        self.hand_over(&Topic::Messages, vec![record]).await.map(drop).map_err(|unwritten| match unwritten {
-            Unwritten::Never(error) => error,
-            Unwritten::Perhaps(cause) => {
-                let detail = "the log did not answer in time; repeat it: a second replay does nothing more";
-                Error::new(Code::OutcomeUnknown, detail).about(replay.message_id).because(cause)
+        if all == (filter != DeadLetterFilter::default()) {
+            let detail =
+                "give `channel`, `reason`, `from` or `before`, or else `all=true`, which deletes every dead letter";
+            return Err(Error::parameter("all", detail));
+        }
+        let mut page = PageRequest { limit: AT_ONCE, cursor: None };
+        let mut deleted = 0;
+        for _ in 0..ROUNDS {
+            let listed = self.ask_status(self.status.dead_letters(&self.tenant, &filter, &page)).await?;
+            let letters: Vec<_> =
+                listed.dead_letters.iter().map(|letter| (letter.delivery_id, letter.generation)).collect();
+            let count = self.ask_status(self.status.discard(&self.tenant, &letters)).await?;
+            metrics::record_deleted(count);
+            deleted += count;
+            page.cursor = listed.next_cursor;
+            if page.cursor.is_none() {
+                break;
             }
-        })
-    }
-
-    /// It would end as `cancelled` at once.
-    fn must_not_be_cancelled(&self, delivery: &Outbound) -> Result<(), Error> {
-        if self.is_cancelled(delivery.message_id) {
-            let detail = "its message was cancelled: what is sent of it again would end at once";
-            return Err(Error::new(Code::MessageCancelled, detail).about(delivery.message_id));
         }
-        Ok(())
+        json(HttpResponse::Ok(), &Deleted { deleted, more: page.cursor.is_some() })
     }
 
-    async fn letter(&self, id: DeliveryId) -> Result<DeadLetterRow, Error> {
+    pub(crate) async fn letter(&self, id: DeliveryId) -> Result<DeadLetterRow, Error> {
         let found = self.ask_status(self.status.dead_letter(&self.tenant, id)).await?;
         found.ok_or_else(|| Error::new(Code::DeadLetterNotFound, format!("there is no dead letter `{id}`")))
     }
 }
 
-fn is_of(view: &DeliveryView, delivery: &Outbound) -> bool {
-    view.delivery_id == delivery.delivery_id
-}
-
-/// A provider may report that it delivered what it had reported as failed.
-fn must_not_have_arrived(view: Option<&DeliveryView>, delivery: &Outbound) -> Result<(), Error> {
-    match view {
-        Some(view) if view.generation == delivery.generation && view.status > DeliveryStatus::Failed => {
-            let detail = "the provider has reported since that it arrived all the same";
-            Err(Error::new(Code::AlreadyDelivered, detail).about(delivery.message_id))
-        }
-        _ => Ok(()),
+fn filter(params: &Params<'_>) -> Result<DeadLetterFilter, Error> {
+    let (from, before) = (params.time("from")?, params.time("before")?);
+    if from.zip(before).is_some_and(|(from, before)| from >= before) {
+        return Err(Error::parameter("before", "must be later than `from`"));
     }
-}
-
-/// How long the message was given to arrive: a replay's own times are no measure.
-fn life(message: Option<&MessageView>, delivery: &Outbound) -> Duration {
-    let (accepted_at, expires_at) = match message {
-        Some(MessageView { accepted_at, expires_at: Some(expires_at), .. }) => (*accepted_at, *expires_at),
-        _ => (delivery.accepted_at, delivery.expires_at),
-    };
-    expires_at.saturating_since(accepted_at).min(EXPIRY_MAX)
-}
-
-/// The delivery's message once more, for this address alone, with so long to live.
-fn replay(delivery: &Outbound, life: Duration, now: Timestamp) -> Message {
-    Message {
-        v: V1,
-        tenant: delivery.tenant.clone(),
-        message_id: delivery.message_id,
-        conversation_id: delivery.conversation_id.clone(),
-        to: vec![delivery.to.clone()],
-        content: delivery.content.clone(),
-        reply_to: delivery.reply_to.clone(),
-        metadata: delivery.metadata.clone(),
-        accepted_at: delivery.accepted_at,
-        expires_at: now.saturating_add(life),
-        generation: Generation(delivery.generation.0 + 1),
-    }
+    Ok(DeadLetterFilter { channel: params.parsed("channel")?, reason: params.parsed("reason")?, from, before })
 }

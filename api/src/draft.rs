@@ -89,6 +89,7 @@ impl Draft {
             accepted_at: sender.now,
             expires_at: sender.now.saturating_add(expires_in),
             generation: Generation::default(),
+            instead_of: None,
         };
         Ok(Self { message, chosen_by })
     }

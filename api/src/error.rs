@@ -29,6 +29,7 @@ pub enum Code {
     AlreadyDelivered,
     TooLate,
     MessageCancelled,
+    AddressTaken,
     IdempotencyConflict,
     BodyTooLarge,
     UnsupportedMediaType,
@@ -58,7 +59,7 @@ const fn row(status: u16, code: &'static str, title: &'static str) -> Row {
 
 impl Code {
     /// Each code once; the test of the documentation walks over it.
-    pub const ALL: [Code; 30] = [
+    pub const ALL: [Code; 31] = [
         Self::MalformedJson,
         Self::BadRequest,
         Self::Unauthorized,
@@ -75,6 +76,7 @@ impl Code {
         Self::AlreadyDelivered,
         Self::TooLate,
         Self::MessageCancelled,
+        Self::AddressTaken,
         Self::IdempotencyConflict,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
@@ -111,6 +113,7 @@ impl Code {
             Self::AlreadyDelivered => row(409, "already_delivered", "The delivery has arrived"),
             Self::TooLate => row(409, "too_late", "Nothing is left to be cancelled"),
             Self::MessageCancelled => row(409, "message_cancelled", "The message was cancelled"),
+            Self::AddressTaken => row(409, "address_taken", "The message goes there already"),
             Self::IdempotencyConflict => row(409, "idempotency_conflict", "The key belongs to another message"),
             Self::BodyTooLarge => row(413, "body_too_large", "The body is too large"),
             Self::UnsupportedMediaType => row(415, "unsupported_media_type", "The body's type is not taken here"),

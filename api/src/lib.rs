@@ -26,6 +26,7 @@ mod params;
 mod parse;
 mod processes;
 mod query;
+mod replay;
 mod routes;
 mod server;
 

@@ -80,6 +80,11 @@ static REPLAYS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("the name is registered once")
 });
 
+static DELETED: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("chat4all_dead_letters_deleted_total", "Dead letters deleted by hand.")
+        .expect("the name is registered once")
+});
+
 /// 0.1 ms to 13 s.
 fn latency_buckets() -> Vec<f64> {
     exponential_buckets(0.0001, 2.0, 18).expect("the arguments are positive")
@@ -138,6 +143,10 @@ pub fn record_publish(topic: &Topic, took: Duration) {
 
 pub fn record_callback(channel: &ChannelName, event: &str) {
     CALLBACKS.with_label_values(&[channel.as_str(), event]).inc();
+}
+
+pub fn record_deleted(letters: u64) {
+    DELETED.inc_by(letters);
 }
 
 pub fn record_replay(channel: &ChannelName) {

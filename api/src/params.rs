@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use chat4all_proto::Timestamp;
 use chat4all_storage::status::PageRequest;
 use url::form_urlencoded;
 
@@ -51,6 +52,15 @@ impl<'a> Params<'a> {
         T: FromStr<Err: Display>,
     {
         self.get(name).map(str::parse).transpose().map_err(|error: T::Err| Error::parameter(name, error.to_string()))
+    }
+
+    /// An RFC 3339 time.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Error> {
+        let read = |text| {
+            Timestamp::parse_rfc3339(text)
+                .ok_or_else(|| Error::parameter(name, "must be a time like `2026-11-21T22:33:44Z`"))
+        };
+        self.get(name).map(read).transpose()
     }
 
     /// `limit` and `cursor`.

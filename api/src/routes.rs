@@ -22,10 +22,16 @@ pub fn mount(config: &mut web::ServiceConfig, api: &Arc<Api>) {
     resource(config, api, "/v1/channels/{id}", "GET, HEAD", [read(api, Route::Channel, Api::channel)]);
     resource(config, api, "/v1/channels/{id}/pause", "POST", [post(api, Route::Pause)]);
     resource(config, api, "/v1/channels/{id}/resume", "POST", [post(api, Route::Resume)]);
-    let dead_letters = [read(api, Route::DeadLetters, Api::dead_letters)];
-    resource(config, api, "/v1/dead-letters", "GET, HEAD", dead_letters);
-    let dead_letter = [read(api, Route::DeadLetter, Api::dead_letter)];
-    resource(config, api, "/v1/dead-letters/{id}", "GET, HEAD", dead_letter);
+    let dead_letters = [
+        read(api, Route::DeadLetters, Api::dead_letters),
+        call(web::delete(), api, Route::DiscardMany, Api::discard_many),
+    ];
+    resource(config, api, "/v1/dead-letters", "DELETE, GET, HEAD", dead_letters);
+    // Before those of one letter, whose id this is not.
+    resource(config, api, "/v1/dead-letters/replay", "POST", [post(api, Route::ReplayMany)]);
+    let dead_letter =
+        [read(api, Route::DeadLetter, Api::dead_letter), call(web::delete(), api, Route::Discard, Api::discard)];
+    resource(config, api, "/v1/dead-letters/{id}", "DELETE, GET, HEAD", dead_letter);
     resource(config, api, "/v1/dead-letters/{id}/replay", "POST", [post(api, Route::Replay)]);
     let callbacks = [read(api, Route::Handshake, Api::handshake), post(api, Route::Callback)];
     resource(config, api, "/v1/callbacks/{id}", "GET, HEAD, POST", callbacks);
@@ -55,6 +61,7 @@ fn post(api: &Arc<Api>, route: Route) -> actix_web::Route {
             answer(&api.door, route, &request, payload, async |request_id, payload| match route {
                 Route::Batch => api.batch(&request, payload, request_id).await,
                 Route::Replay => api.replay(&request, payload).await,
+                Route::ReplayMany => api.replay_many(&request, payload).await,
                 Route::Cancel => api.cancel(&request, payload).await,
                 Route::Pause => api.set_paused(&request, payload, true).await,
                 Route::Resume => api.set_paused(&request, payload, false).await,
@@ -71,8 +78,16 @@ fn read<W>(api: &Arc<Api>, route: Route, work: W) -> actix_web::Route
 where
     W: AsyncFn(&Api, &HttpRequest) -> Result<HttpResponse, Error> + Copy + 'static,
 {
+    call(get_or_head(), api, route, work)
+}
+
+/// A call that has no body.
+fn call<W>(method: actix_web::Route, api: &Arc<Api>, route: Route, work: W) -> actix_web::Route
+where
+    W: AsyncFn(&Api, &HttpRequest) -> Result<HttpResponse, Error> + Copy + 'static,
+{
     let api = Arc::clone(api);
-    get_or_head().to(move |request: HttpRequest, payload: web::Payload| {
+    method.to(move |request: HttpRequest, payload: web::Payload| {
         let api = Arc::clone(&api);
         async move { answer(&api.door, route, &request, payload, async |_, _| work(&api, &request).await).await }
     })

@@ -55,6 +55,9 @@ pub struct Message {
     pub expires_at: Timestamp,
     #[serde(default)]
     pub generation: Generation,
+    /// Of a replay through another channel: the address whose dead letter it is. The new one is in `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<Address>,
 }
 
 impl Message {

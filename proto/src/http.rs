@@ -21,6 +21,9 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Longest body of a batch, and most messages in it.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BATCH_MESSAGES_MAX: usize = 1_000;
+/// Dead letters that one call replays, unless the client says otherwise, and at most.
+pub const REPLAY_LIMIT_DEFAULT: usize = 100;
+pub const REPLAY_LIMIT_MAX: usize = 1_000;
 /// Longest `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -308,9 +311,76 @@ pub struct DeadLetterPage {
     pub next_cursor: Option<String>,
 }
 
+/// `POST /v1/dead-letters/{delivery_id}/replay`, where it has a body.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayRequest {
+    /// To the same target through this channel instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_channel: Option<ChannelName>,
+}
+
+/// `POST /v1/dead-letters/replay`: those to which all that is given applies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayManyRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Failed at this time or later.
+    #[serde(skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
+    pub from: Option<Timestamp>,
+    /// Failed earlier than this.
+    #[serde(skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
+    pub before: Option<Timestamp>,
+    /// To the same targets through this channel instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_channel: Option<ChannelName>,
+    /// How many at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Whether they are only counted.
+    pub dry_run: bool,
+    /// `next_cursor` of the answer before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The answer: what became of each letter that was found. `next_cursor` is absent once there are no more.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayedMany {
+    /// All of the following together.
+    pub matched: usize,
+    /// Of a dry run: would be.
+    pub replayed: usize,
+    /// On their way again since a former replay.
+    pub already_replayed: usize,
+    pub skipped: Vec<Skipped>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A letter that cannot be replayed, and why: the code and detail that replaying it alone would be answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Skipped {
+    pub delivery_id: DeliveryId,
+    pub code: String,
+    pub detail: String,
+}
+
+/// The answer to `DELETE /v1/dead-letters` and `DELETE /v1/dead-letters/{delivery_id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deleted {
+    pub deleted: u64,
+    /// Whether there are more: ask again.
+    pub more: bool,
+}
+
 /// The body of the `202` to `POST /v1/dead-letters/{delivery_id}/replay`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replayed {
+    /// What carries it now.
     pub delivery_id: DeliveryId,
     pub message_id: MessageId,
     /// Of the delivery from now on. A second replay of the same dead letter has the same.
@@ -318,6 +388,9 @@ pub struct Replayed {
     /// What has become of that generation, if the letter had been replayed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
+    /// Where it goes instead, if through another channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Address>,
 }
 
 /// The body of the `202` to `POST /v1/messages/{id}/cancel`.

@@ -18,8 +18,9 @@ use chat4all_proto::control::{Breaker, BreakerState, Cancelled, DrainWanted, Pau
 use chat4all_proto::envelope::{Attempt, OutcomeKind, Reason, Source, V1};
 use chat4all_proto::http::{
     Accepted, AttemptView, BatchRequest, BatchResponse, BatchResult, BreakerView, CancelRequested, ChannelList,
-    ChannelView, ClusterView, DeadLetterPage, DeadLetterView, DeliveryView, GroupView, MessagePage, MessageView, Part,
-    PartitionView, Problem, ProcessView, Readiness, Replayed, SendRequest,
+    ChannelView, ClusterView, DeadLetterPage, DeadLetterView, Deleted, DeliveryView, GroupView, MessagePage,
+    MessageView, Part, PartitionView, Problem, ProcessView, Readiness, ReplayManyRequest, ReplayRequest, Replayed,
+    ReplayedMany, SendRequest, Skipped,
 };
 use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::receipt::Failure;
@@ -51,6 +52,7 @@ fn golden_files() -> Vec<&'static str> {
         check("message-template", &message(template())),
         check("message-raw", &message(raw())),
         check("message-replay", &Message { generation: Generation(2), ..message(text()) }),
+        check("message-replay-elsewhere", &replay_elsewhere()),
         check("message-buttons", &message(interactive(vec![choice(None)], None))),
         check("message-list", &message(menu())),
         check("message-reply", &Message { reply_to: Some("wamid.HBgL".into()), ..message(text()) }),
@@ -81,6 +83,11 @@ fn golden_files() -> Vec<&'static str> {
         check("dead-letter-view", &dead_letter_view()),
         check("dead-letter-page", &dead_letter_page()),
         check("replayed", &replayed()),
+        check("replayed-elsewhere", &Replayed { to: Some("sms-br:+55".parse().unwrap()), ..replayed() }),
+        check("replay-request", &ReplayRequest { to_channel: Some("sms-br".parse().unwrap()) }),
+        check("replay-many-request", &replay_many()),
+        check("replayed-many", &replayed_many()),
+        check("deleted", &Deleted { deleted: 3, more: true }),
         check("replayed-before", &Replayed { status: Some(DeliveryStatus::Read), ..replayed() }),
         check("channel-list", &channel_list()),
         check("channel-list-receipts", &channel_list_with_receipts()),
@@ -353,6 +360,7 @@ fn message(content: Content) -> Message {
         accepted_at: at(0),
         expires_at: at(86_400_000),
         generation: Generation(0),
+        instead_of: None,
     }
 }
 
@@ -532,6 +540,36 @@ fn channel_list_with_receipts() -> ChannelList {
     list
 }
 
+fn replay_elsewhere() -> Message {
+    let instead_of = Some("whatsapp:+55".parse().unwrap());
+    Message { generation: Generation(2), to: vec!["sms-br:+55".parse().unwrap()], instead_of, ..message(text()) }
+}
+
+fn replay_many() -> ReplayManyRequest {
+    ReplayManyRequest {
+        channel: Some("whatsapp".parse().unwrap()),
+        reason: Some(Reason::AttemptsExhausted),
+        from: Some(at(0)),
+        before: Some(at(9)),
+        to_channel: Some("sms-br".parse().unwrap()),
+        limit: Some(20),
+        dry_run: true,
+        cursor: Some("AAAB".into()),
+    }
+}
+
+fn replayed_many() -> ReplayedMany {
+    let delivery_id = outbound().delivery_id;
+    let skipped = Skipped { delivery_id, code: "already_delivered".into(), detail: "it arrived".into() };
+    ReplayedMany {
+        matched: 4,
+        replayed: 2,
+        already_replayed: 1,
+        skipped: vec![skipped],
+        next_cursor: Some("AAAB".into()),
+    }
+}
+
 fn paused_channel() -> ChannelView {
     let process = "calm-otter-7".to_owned();
     let open =
@@ -647,7 +685,7 @@ fn dead_letter_page() -> DeadLetterPage {
 fn replayed() -> Replayed {
     let delivery = outbound();
     let (delivery_id, message_id) = (delivery.delivery_id, delivery.message_id);
-    Replayed { delivery_id, message_id, generation: Generation(1), status: None }
+    Replayed { delivery_id, message_id, generation: Generation(1), status: None, to: None }
 }
 
 fn readiness() -> Readiness {

@@ -118,6 +118,7 @@ mod tests {
             accepted_at: Timestamp::from_millis(900_000),
             expires_at: Timestamp::from_millis(expires_at),
             generation: Generation(0),
+            instead_of: None,
         }
     }
 

@@ -69,7 +69,7 @@ fn describe(problem: &Problem) -> String {
     if let Some(field) = &problem.field {
         text.push_str(&format!("\n  field: {field}"));
     }
-    if let Some(id) = &problem.message_id {
+    if let Some(id) = problem.message_id.as_ref().filter(|_| problem.status == 503) {
         text.push_str(&format!("\n  it may have been accepted: `chat4all show {id}`"));
     }
     if problem.status == 401 {
@@ -106,13 +106,16 @@ impl Api {
         path: &[&str],
         parameters: &[(&str, Option<&str>)],
     ) -> Result<T, Refusal> {
-        let mut url = self.url(path);
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                url.query_pairs_mut().append_pair(name, value);
-            }
-        }
-        self.call(self.http.request(Method::GET, url)).await
+        self.call(self.http.request(Method::GET, self.url_with(path, parameters))).await
+    }
+
+    /// As `get`.
+    pub async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        parameters: &[(&str, Option<&str>)],
+    ) -> Result<T, Refusal> {
+        self.call(self.http.request(Method::DELETE, self.url_with(path, parameters))).await
     }
 
     /// Posts JSON, with an idempotency key if there is one.
@@ -131,6 +134,16 @@ impl Api {
 
     pub async fn message(&self, id: MessageId) -> Result<MessageView, Refusal> {
         self.get(&["v1", "messages", &id.to_string()], &[]).await
+    }
+
+    fn url_with(&self, path: &[&str], parameters: &[(&str, Option<&str>)]) -> Url {
+        let mut url = self.url(path);
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        url
     }
 
     fn url(&self, path: &[&str]) -> Url {

@@ -5,6 +5,8 @@ use clap::error::ErrorKind;
 
 use super::*;
 
+const LETTER: &str = "dlv_5c1f0e9a-8d7b-5c3e-9a55-3f1b7c0d2e4f";
+
 fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from([&["chat4all"], line].concat())
 }
@@ -50,6 +52,31 @@ fn what_the_readme_shows_is_understood() {
         &["channels", "resume", "hook"],
         &["cancel", "msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f", "--json"],
         &["drain", "3f9a", "--json"],
+        &[
+            "dead-letters",
+            "list",
+            "--channel",
+            "hook",
+            "--from",
+            "2026-11-21T22:33:44Z",
+            "--before",
+            "2026-11-22T00:00:00Z",
+        ],
+        &["dead-letters", "replay", LETTER, "--to-channel", "sms"],
+        &[
+            "dead-letters",
+            "replay",
+            "--channel",
+            "hook",
+            "--reason",
+            "attempts_exhausted",
+            "--rate",
+            "20/s",
+            "--dry-run",
+        ],
+        &["dead-letters", "replay", "--all", "--to-channel", "sms", "--json"],
+        &["dead-letters", "purge", LETTER, "--yes"],
+        &["dead-letters", "purge", "--before", "2026-11-21T22:33:44Z", "--yes"],
         &["doctor", "--log", "kafka://h", "--status", "cassandra://h/k"],
         &["migrate", "--log", "kafka://h", "--status", "cassandra://h/k"],
         &["config", "--default"],
@@ -73,6 +100,13 @@ fn what_makes_no_sense_is_a_usage_error() {
     check_refused(&["channels", "pause"], ErrorKind::MissingRequiredArgument);
     check_refused(&["channels", "pause", "A b"], ErrorKind::ValueValidation);
     check_refused(&["drain"], ErrorKind::MissingRequiredArgument);
+    check_refused(&["dead-letters", "replay"], ErrorKind::MissingRequiredArgument);
+    check_refused(&["dead-letters", "replay", LETTER, "--channel", "hook"], ErrorKind::ArgumentConflict);
+    check_refused(&["dead-letters", "replay", "--all", "--channel", "hook"], ErrorKind::ArgumentConflict);
+    check_refused(&["dead-letters", "replay", "--all", "--rate", "20"], ErrorKind::ValueValidation);
+    check_refused(&["dead-letters", "replay", "--before", "yesterday"], ErrorKind::ValueValidation);
+    check_refused(&["dead-letters", "purge", "--yes"], ErrorKind::MissingRequiredArgument);
+    check_refused(&["dead-letters", "purge", "--reason", "bad"], ErrorKind::ValueValidation);
     check_refused(&["tail", "--status", "lost"], ErrorKind::ValueValidation);
     check_refused(&["serve", "--role", "cook"], ErrorKind::InvalidValue);
     check_refused(&["serve", "--set", "api.listen"], ErrorKind::ValueValidation);
@@ -87,6 +121,14 @@ async fn a_missing_api_is_named_with_what_to_do() {
     let Command::Status(args) = parse(&["status", "--url", &url]).unwrap().command else { panic!("not `status`") };
     let failure = status::run(args).await.unwrap_err();
     assert_eq!(failure.to_string(), format!("no answer from {url}: is `chat4all serve` running?"));
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_without_a_yes() {
+    let line = ["dead-letters", "purge", "--all", "--url", "http://127.0.0.1:1"];
+    let Command::DeadLetters(args) = parse(&line).unwrap().command else { panic!("not `dead-letters`") };
+    let failure = dead_letters::run(args).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Usage(text) if text.contains("--yes")), "{failure}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cancel;
 mod channels;
 mod claims;
 mod dead_letters;
+mod desk;
 mod documentation;
 mod drain;
 mod faults;

@@ -1,6 +1,7 @@
 //! One write as a row holds it. Knows the writes, not the tables.
 
-use chat4all_proto::{Address, Content, Generation, Message};
+use chat4all_proto::envelope::V1;
+use chat4all_proto::{Address, Content, Generation, Message, Outbound};
 use chat4all_storage::status::rows::Rows;
 use chat4all_storage::status::{Error, Write};
 use serde::Serialize;
@@ -43,15 +44,40 @@ impl Fact {
             content: Content::Text { text: String::new() },
             reply_to: None,
             metadata: Default::default(),
+            instead_of: None,
             ..message.clone()
         };
         Self::new(MESSAGE, &bare)
+    }
+
+    /// What keeps a dead letter that was deleted out of listings: as if it had been replayed.
+    pub(crate) fn of_discarded(letter: &Outbound) -> Self {
+        let replay = Message {
+            v: V1,
+            tenant: letter.tenant.clone(),
+            message_id: letter.message_id,
+            conversation_id: letter.conversation_id.clone(),
+            to: vec![letter.to.clone()],
+            content: Content::Text { text: String::new() },
+            reply_to: None,
+            metadata: Default::default(),
+            accepted_at: letter.accepted_at,
+            expires_at: letter.expires_at,
+            generation: Generation(letter.generation.0.saturating_add(1)),
+            instead_of: None,
+        };
+        Self::new(MESSAGE, &replay)
     }
 
     fn new(kind: i8, value: &impl Serialize) -> Self {
         let body = serde_json::to_string(value).expect("wire types have text keys and no failing serializer");
         Self { tag: tag(body.as_bytes()), kind, body }
     }
+}
+
+/// Whether a fact of this kind is a dead letter itself.
+pub(crate) fn is_dead_letter(kind: i8) -> bool {
+    kind == DEAD_LETTER
 }
 
 /// The merged rows of some facts, in any order.

@@ -73,7 +73,7 @@ fn facts(write: &Write, rows: &Rows, inserts: &mut BTreeSet<Insert>) {
     };
     match write {
         Write::Message(replay) if replay.generation > Generation(0) => {
-            for address in &replay.to {
+            for address in replay.to.iter().chain(&replay.instead_of) {
                 let delivery = DeliveryId::of(replay.message_id, address).as_uuid();
                 let (tenant, fact) = (replay.tenant.to_string(), Fact::of_replay(replay, address));
                 inserts.insert(Insert::DeadLetter { tenant, delivery, fact });

@@ -6,6 +6,7 @@
 
 mod claims;
 mod connection;
+mod discard;
 mod doctor;
 mod fact;
 mod failure;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
-use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
+use chat4all_proto::{
+    Address, ChannelName, ConversationId, DeliveryId, Generation, Message, MessageId, TenantId, Timestamp,
+};
 use chat4all_storage::Status;
 use chat4all_storage::status::rows::{self, LetterKey, Listing, MessageKey};
 use chat4all_storage::status::{
@@ -142,6 +145,10 @@ impl Status for CassandraStatus {
         page: &PageRequest,
     ) -> Result<DeadLetterPage, Error> {
         self.store()?.dead_letter_page(Listing::DeadLetters(tenant, filter), page).await
+    }
+
+    async fn discard(&self, tenant: &TenantId, letters: &[(DeliveryId, Generation)]) -> Result<u64, Error> {
+        self.store()?.discard(tenant, letters).await
     }
 
     async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {

@@ -128,7 +128,7 @@ impl Store {
         Ok(())
     }
 
-    async fn delete_place(&self, tenant: &TenantId, listing: &Name, place: Position) -> Result<(), Error> {
+    pub(crate) async fn delete_place(&self, tenant: &TenantId, listing: &Name, place: Position) -> Result<(), Error> {
         let bucket = listing.bucket(place.at_ms);
         let key = (tenant.as_str(), &listing.0, bucket, place.at_ms, &place.id.as_bytes()[..]);
         self.run(&self.statements.delete_place, key).await

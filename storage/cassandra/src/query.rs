@@ -171,7 +171,11 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     async fn start(store: &Store, listing: Listing<'a>, page: &PageRequest) -> Result<Self, Error> {
-        let after = Position::of_cursor(page.cursor.as_deref(), listing)?;
+        let cursor = Position::of_cursor(page.cursor.as_deref(), listing)?;
+        let (after, from_ms) = match listing {
+            Listing::DeadLetters(_, filter) => (filter.start(cursor), filter.from_ms()),
+            Listing::Conversation(..) | Listing::Messages(..) => (cursor, i64::MIN),
+        };
         let tenant = listing.tenant().as_str();
         let names = match Source::of(listing) {
             Source::Names(names) => names,
@@ -183,7 +187,7 @@ impl<'a> Scan<'a> {
         let mut reads =
             stream::iter(names).map(|name| buckets_of(store, tenant, name, after)).buffered(store.in_flight_max);
         while let Some((name, of_name)) = reads.try_next().await? {
-            for bucket in of_name {
+            for bucket in of_name.into_iter().filter(|bucket| *bucket >= name.bucket(from_ms)) {
                 buckets.entry(bucket).or_default().push(name.clone());
             }
         }

@@ -208,6 +208,7 @@ statements! {
 
     delete_message: "DELETE FROM {ks}.messages WHERE tenant = ? AND message = ?",
     delete_dead_letter: "DELETE FROM {ks}.dead_letters WHERE tenant = ? AND delivery = ?",
+    delete_dead_letter_fact: "DELETE FROM {ks}.dead_letters WHERE tenant = ? AND delivery = ? AND tag = ?",
     delete_join: "DELETE FROM {ks}.joins WHERE channel = ? AND id = ?",
     delete_contact: "DELETE FROM {ks}.contacts USING TIMESTAMP ? WHERE tenant = ? AND channel = ? AND target = ?",
     delete_place: "DELETE FROM {ks}.listings WHERE tenant = ? AND listing = ? AND bucket = ? AND at_ms = ? AND id = ?",

@@ -46,7 +46,9 @@ pub async fn all(make: impl AsyncFn() -> Arc<dyn Status>) {
 
     a_dead_letter_shows_what_failed(make().await).await;
     a_replayed_dead_letter_is_in_no_listing_until_it_fails_again(make().await).await;
-    dead_letters_are_listed_by_channel_and_reason_newest_first(make().await).await;
+    dead_letters_are_listed_by_channel_reason_and_time_newest_first(make().await).await;
+    a_replay_through_another_channel_marks_the_letter_that_it_goes_instead_of(make().await).await;
+    a_discarded_dead_letter_is_gone_and_listed_no_more(make().await).await;
 
     the_highest_rank_stays(make().await).await;
     a_replay_starts_anew(make().await).await;

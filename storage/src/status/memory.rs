@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
-use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
+use chat4all_proto::{
+    Address, ChannelName, ConversationId, DeliveryId, Generation, Message, MessageId, TenantId, Timestamp,
+};
 
 use super::claims::{Claim, ClaimRow, Claimed, OUTLIVES_MESSAGE_BY};
 use super::rows::{self, ContactKey, LetterKey, Listing, MessageKey, MessageRow, Position, Rows};
@@ -195,7 +197,7 @@ impl Status for MemoryStatus {
         page: &PageRequest,
     ) -> Result<DeadLetterPage, Error> {
         let (rows, listing) = (self.open()?, Listing::DeadLetters(tenant, filter));
-        let after = Position::of_cursor(page.cursor.as_deref(), listing)?;
+        let after = filter.start(Position::of_cursor(page.cursor.as_deref(), listing)?);
         let found = rows
             .dead_letters
             .iter()
@@ -206,6 +208,14 @@ impl Status for MemoryStatus {
             .filter(|position| *position < after)
             .collect();
         rows.dead_letter_page(listing, found, page.limit)
+    }
+
+    async fn discard(&self, tenant: &TenantId, letters: &[(DeliveryId, Generation)]) -> Result<u64, Error> {
+        let mut rows = self.open()?;
+        let discard = |(delivery, generation): &&(DeliveryId, Generation)| {
+            rows.discard(&LetterKey { tenant: tenant.clone(), delivery: *delivery }, *generation)
+        };
+        Ok(letters.iter().filter(discard).count() as u64)
     }
 
     async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {

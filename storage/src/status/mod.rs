@@ -25,7 +25,7 @@ pub use claims::{Claim, Claimed};
 #[derive(Debug, Clone)]
 pub enum Write {
     /// The message itself: addresses, content, times. A generation above 0 is a replay: it changes no message, and marks
-    /// the dead letters of its addresses as replayed up to that generation.
+    /// the dead letters of its addresses, and of the one that it goes instead of, as replayed up to that generation.
     Message(Arc<Message>),
     /// A delivery's status; its attempt, if it reports one, joins the delivery's attempts (one row a generation, start and
     /// number; of two reports about one attempt any may stay). With a provider's id it is also one half of that id's
@@ -95,6 +95,10 @@ impl JoinKey {
 pub struct DeadLetterFilter {
     pub channel: Option<ChannelName>,
     pub reason: Option<Reason>,
+    /// Failed at this time or later.
+    pub from: Option<Timestamp>,
+    /// Failed earlier than this.
+    pub before: Option<Timestamp>,
 }
 
 /// Which messages a listing shows: those with a delivery to which all of this applies.
@@ -198,6 +202,11 @@ pub trait Status: Send + Sync + 'static {
         filter: &DeadLetterFilter,
         page: &PageRequest,
     ) -> Result<DeadLetterPage, Error>;
+
+    /// Deletes dead letters, each up to this generation, with what they hold: their number, without those that are not
+    /// there. No listing shows them again, not even when they are written once more; one of a later generation is a new
+    /// letter. After an error any of them may be deleted.
+    async fn discard(&self, tenant: &TenantId, letters: &[(DeliveryId, Generation)]) -> Result<u64, Error>;
 
     /// Claims the ids of messages that are about to be appended; each id at most once in a call. For each claim, in their
     /// order, what it met: of claims that race for an id one is `New`. Durable when it returns. After an error any of them

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat4all_proto::http::{DeadLetterPage, MessagePage, MessageView};
-use chat4all_proto::{Address, ChannelName, ConversationId, DeliveryId, Message, MessageId, TenantId, Timestamp};
+use chat4all_proto::{
+    Address, ChannelName, ConversationId, DeliveryId, Generation, Message, MessageId, TenantId, Timestamp,
+};
 use chat4all_storage::Status;
 use chat4all_storage::diagnosis::Finding;
 use chat4all_storage::status::rows::{self, Listing, Position};
@@ -166,7 +168,13 @@ impl Status for EmbeddedStatus {
     ) -> Result<DeadLetterPage, Error> {
         let (tenant, filter, limit) = (tenant.clone(), filter.clone(), page.limit);
         let after = Position::of_cursor(page.cursor.as_deref(), Listing::DeadLetters(&tenant, &filter))?;
+        let after = filter.start(after);
         self.readers.run(move |snapshot| dead_letters::list(snapshot, &tenant, &filter, after, limit)).await
+    }
+
+    async fn discard(&self, tenant: &TenantId, letters: &[(DeliveryId, Generation)]) -> Result<u64, Error> {
+        let (tenant, letters) = (tenant.clone(), letters.to_vec());
+        self.writer.in_transaction(move |transaction| dead_letters::discard(transaction, &tenant, &letters)).await
     }
 
     async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, Error> {

@@ -80,6 +80,7 @@ impl Sample {
             accepted_at,
             expires_at: accepted_at.saturating_add(Duration::from_secs(3_600)),
             generation: Generation(0),
+            instead_of: None,
         }
     }
 

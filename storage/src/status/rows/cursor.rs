@@ -97,6 +97,9 @@ fn check_sum(place: &[u8], listing: Listing<'_>) -> [u8; 4] {
         Listing::DeadLetters(tenant, filter) => {
             sum.field(tenant.as_str());
             sum.field("\0dead-letters");
+            for time in [filter.from, filter.before] {
+                sum.field(&time.map(|at| at.as_millis().to_string()).unwrap_or_default());
+            }
             sum.field(filter.reason.map_or("", |reason| reason.as_str()));
             sum.field(filter.channel.as_ref().map_or("", |channel| channel.as_str()));
         }

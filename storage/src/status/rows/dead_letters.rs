@@ -2,9 +2,23 @@
 
 use chat4all_proto::http::{DeadLetterPage, DeadLetterView};
 use chat4all_proto::{ChannelName, DeadLetter, DeliveryId, Generation, Message, TenantId};
+use uuid::Uuid;
 
 use super::{Listing, Position, Rows, json, millis, parse, raise};
 use crate::status::{DeadLetterFilter, DeadLetterRow, Error};
+
+impl DeadLetterFilter {
+    /// Where a page starts that would start after this.
+    pub fn start(&self, after: Position) -> Position {
+        let end = self.before.map(|before| Position { at_ms: millis(before), id: Uuid::nil() });
+        end.map_or(after, |end| after.min(end))
+    }
+
+    /// What it shows failed at this time or later.
+    pub fn from_ms(&self) -> i64 {
+        self.from.map_or(0, millis)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterKey {
@@ -46,6 +60,8 @@ impl LetterRow {
         self.replay.is_none_or(|replay| replay.generation <= letter.generation)
             && filter.channel.as_ref().is_none_or(|channel| *channel == letter.channel)
             && filter.reason.is_none_or(|reason| reason.as_str() == letter.reason)
+            && letter.failed_at_ms >= filter.from_ms()
+            && filter.before.is_none_or(|before| letter.failed_at_ms < millis(before))
     }
 
     /// When the message was accepted.
@@ -95,11 +111,21 @@ impl Rows {
 
     pub(super) fn apply_replay(&mut self, message: &Message) {
         let new = Replay { generation: message.generation, accepted_at_ms: millis(message.accepted_at) };
-        for address in &message.to {
+        for address in message.to.iter().chain(&message.instead_of) {
             let delivery = DeliveryId::of(message.message_id, address);
             let key = LetterKey { tenant: message.tenant.clone(), delivery };
             raise(&mut self.dead_letters.entry(key).or_default().replay, new);
         }
+    }
+
+    /// Deletes a letter of this generation or an earlier one; false if there is none. What stays counts as a replay of it, so
+    /// that no listing shows it, should it come once more.
+    pub fn discard(&mut self, key: &LetterKey, generation: Generation) -> bool {
+        let Some(row) = self.dead_letters.get_mut(key) else { return false };
+        let Some(letter) = row.letter.take_if(|letter| letter.generation <= generation) else { return false };
+        let next = Generation(letter.generation.0.saturating_add(1));
+        raise(&mut row.replay, Replay { generation: next, accepted_at_ms: letter.accepted_at_ms });
+        true
     }
 
     /// The dead letter of a delivery, if it is here.

@@ -16,11 +16,33 @@ pub(in crate::status) const LETTER: &str = "
 pub(in crate::status) const RUN: &str = "
     SELECT failed_at_ms, delivery_id FROM dead_letters
     WHERE tenant = ?1 AND reason = ?2 AND channel = ?3 AND (failed_at_ms, delivery_id) < (?4, ?5)
-      AND replayed_as <= generation
+      AND failed_at_ms >= ?7 AND replayed_as <= generation
     ORDER BY failed_at_ms DESC, delivery_id DESC LIMIT ?6";
 pub(in crate::status) const NEXT_CHANNEL: &str = "
     SELECT channel FROM dead_letters
     WHERE tenant = ?1 AND reason = ?2 AND channel > ?3 AND replayed_as <= generation ORDER BY channel LIMIT 1";
+
+/// What stays keeps the letter out of the listings, as a replay of it does.
+pub(in crate::status) const DISCARD: &str = "
+    UPDATE dead_letters
+    SET generation = NULL, failed_at_ms = NULL, body = NULL, accepted_at_ms = NULL, channel = NULL, reason = NULL,
+        replayed_as = max(replayed_as, generation + 1),
+        replay_accepted_at_ms = max(replay_accepted_at_ms, accepted_at_ms)
+    WHERE tenant = ?1 AND delivery_id = ?2 AND generation <= ?3";
+
+/// Called on the writer's thread, in a transaction. The number of letters that were there.
+pub(in crate::status) fn discard(
+    connection: &Connection,
+    tenant: &TenantId,
+    letters: &[(DeliveryId, Generation)],
+) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached(DISCARD)?;
+    let mut discarded = 0;
+    for (delivery, generation) in letters {
+        discarded += statement.execute(params![tenant.as_str(), delivery.as_uuid().as_bytes(), generation.0])?;
+    }
+    Ok(discarded as u64)
+}
 
 pub(in crate::status) fn find(
     snapshot: &Transaction<'_>,
@@ -44,7 +66,8 @@ pub(in crate::status) fn list(
     let mut found = Vec::new();
     for (reason, channel) in runs(snapshot, tenant, filter)? {
         let place = (after.at_ms, after.id.as_bytes());
-        let key = params![tenant.as_str(), reason.as_str(), channel, place.0, place.1, more_than(limit)];
+        let from = filter.from_ms();
+        let key = params![tenant.as_str(), reason.as_str(), channel, place.0, place.1, more_than(limit), from];
         found.extend(positions(&mut statement, key, limit)?);
     }
     Position::newest_first(&mut found);

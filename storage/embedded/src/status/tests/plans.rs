@@ -26,9 +26,10 @@ async fn every_query_searches_an_index_and_sorts_nothing() {
         (query::dead_letters::LETTER, "sqlite_autoindex_dead_letters_1 (tenant=? AND delivery_id=?)"),
         (
             query::dead_letters::RUN,
-            "dead_letters_by_reason (tenant=? AND reason=? AND channel=? AND (failed_at_ms,delivery_id)<(?,?))",
+            "dead_letters_by_reason (tenant=? AND reason=? AND channel=? AND failed_at_ms>? AND (failed_at_ms,delivery_id)<(?,?))",
         ),
         (query::dead_letters::NEXT_CHANNEL, "dead_letters_by_reason (tenant=? AND reason=? AND channel>?)"),
+        (query::dead_letters::DISCARD, "sqlite_autoindex_dead_letters_1 (tenant=? AND delivery_id=?)"),
         (query::ANY, "(tenant=?)"),
         (purge::OLD_MESSAGES, "messages_by_time (tenant=? AND accepted_at_ms<?)"),
         (purge::NEXT_TENANT, "(tenant>?)"),

@@ -1,8 +1,12 @@
 //! `chat4all dead-letters`
 
+mod pace;
+mod purge;
+mod replay;
+
 use chat4all_proto::envelope::Reason;
-use chat4all_proto::http::{DeadLetterPage, DeadLetterView, Replayed};
-use chat4all_proto::{ChannelName, DeliveryId};
+use chat4all_proto::http::{DeadLetterPage, DeadLetterView};
+use chat4all_proto::{ChannelName, DeliveryId, Timestamp};
 
 use super::client::{Api, ApiArgs};
 use super::output::{count, table};
@@ -12,7 +16,7 @@ use super::{Failure, say};
 /// Letters of one answer of the API.
 const PAGE_MAX: usize = 200;
 
-/// Shows what failed for good, and sends it again.
+/// Shows what failed for good, sends it again, and deletes it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -24,18 +28,17 @@ const EXAMPLES: &str = "\
 Examples:
   chat4all dead-letters list --channel whatsapp --reason message_rejected
   chat4all dead-letters show dlv_5c1f0e9a-8d7b-5c3e-9a55-3f1b7c0d2e4f
-  chat4all dead-letters replay dlv_5c1f0e9a-8d7b-5c3e-9a55-3f1b7c0d2e4f";
+  chat4all dead-letters replay dlv_5c1f0e9a-8d7b-5c3e-9a55-3f1b7c0d2e4f
+  chat4all dead-letters replay --channel whatsapp --dry-run
+  chat4all dead-letters replay --channel whatsapp --reason attempts_exhausted --rate 20/s
+  chat4all dead-letters purge --channel whatsapp --before 2026-11-01T00:00:00Z --yes";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Lists dead letters that were not sent again yet, the newest first
     List {
-        /// Only those of this channel
-        #[arg(long, value_parser = parsed::<ChannelName>)]
-        channel: Option<ChannelName>,
-        /// Only those that failed for this reason
-        #[arg(long)]
-        reason: Option<Reason>,
+        #[command(flatten)]
+        chosen: Chosen,
         /// How many at most
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
@@ -47,78 +50,77 @@ enum Command {
     },
     /// Shows one with all that is known about it
     Show {
-        #[command(flatten)]
-        which: Which,
+        /// The delivery, as `list` names it
+        #[arg(value_name = "DELIVERY_ID", value_parser = parsed::<DeliveryId>)]
+        id: DeliveryId,
         /// As the API answers it
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         api: ApiArgs,
     },
-    /// Sends one again. The delivery keeps its id; replaying the same letter twice sends it once
-    Replay {
-        #[command(flatten)]
-        which: Which,
-        /// As the API answers it
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        api: ApiArgs,
-    },
+    Replay(replay::Args),
+    Purge(purge::Args),
 }
 
+/// Which letters are meant. All that is given must apply.
 #[derive(Debug, clap::Args)]
-struct Which {
-    /// The delivery, as `list` names it
-    #[arg(value_name = "DELIVERY_ID", value_parser = parsed::<DeliveryId>)]
-    id: DeliveryId,
+#[group(id = "chosen", multiple = true)]
+struct Chosen {
+    /// Only those of this channel
+    #[arg(long, value_parser = parsed::<ChannelName>)]
+    channel: Option<ChannelName>,
+    /// Only those that failed for this reason
+    #[arg(long)]
+    reason: Option<Reason>,
+    /// Only those that failed at this time or later, like 2026-11-21T22:33:44Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<Timestamp>,
+    /// Only those that failed earlier than this
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    before: Option<Timestamp>,
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text).ok_or_else(|| "is not a time like 2026-11-21T22:33:44Z".to_owned())
+}
+
+impl Chosen {
+    /// As query parameters of the API.
+    fn parameters(&self) -> [(&'static str, Option<String>); 4] {
+        [
+            ("channel", self.channel.as_ref().map(ToString::to_string)),
+            ("reason", self.reason.map(|reason| reason.as_str().to_owned())),
+            ("from", self.from.map(|at| at.to_string())),
+            ("before", self.before.map(|at| at.to_string())),
+        ]
+    }
 }
 
 pub async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
-        Command::List { channel, reason, limit, json, api } => {
-            let letters = newest(&api.connect()?, channel.as_ref(), reason, limit).await?;
+        Command::List { chosen, limit, json, api } => {
+            let letters = newest(&api.connect()?, &chosen, limit).await?;
             if json { letters.iter().try_for_each(|letter| say(text(letter))) } else { list(&letters) }
         }
-        Command::Show { which, json, api } => {
-            let letter: DeadLetterView =
-                api.connect()?.get(&["v1", "dead-letters", &which.id.to_string()], &[]).await?;
+        Command::Show { id, json, api } => {
+            let letter: DeadLetterView = api.connect()?.get(&["v1", "dead-letters", &id.to_string()], &[]).await?;
             say(if json { text(&letter) } else { describe(&letter) })
         }
-        Command::Replay { which, json, api } => {
-            let path = ["v1", "dead-letters", &which.id.to_string(), "replay"];
-            let replayed: Replayed = api.connect()?.post(&path, &serde_json::Map::new(), None).await?;
-            let line = || match replayed.status {
-                None => {
-                    format!("{} is on its way again: `chat4all show {}`", replayed.delivery_id, replayed.message_id)
-                }
-                Some(status) => format!(
-                    "{} was replayed before and is `{status}`: `chat4all show {}`",
-                    replayed.delivery_id, replayed.message_id
-                ),
-            };
-            say(if json { text(&replayed) } else { line() })
-        }
+        Command::Replay(args) => replay::run(args).await,
+        Command::Purge(args) => purge::run(args).await,
     }
 }
 
 /// Follows the pages until there are enough.
-async fn newest(
-    api: &Api,
-    channel: Option<&ChannelName>,
-    reason: Option<Reason>,
-    limit: usize,
-) -> Result<Vec<DeadLetterView>, Failure> {
+async fn newest(api: &Api, chosen: &Chosen, limit: usize) -> Result<Vec<DeadLetterView>, Failure> {
+    let chosen = chosen.parameters();
     let mut letters: Vec<DeadLetterView> = Vec::new();
     let mut cursor: Option<String> = None;
     while letters.len() < limit {
         let page_limit = (limit - letters.len()).min(PAGE_MAX).to_string();
-        let parameters = [
-            ("channel", channel.map(ChannelName::as_str)),
-            ("reason", reason.map(Reason::as_str)),
-            ("limit", Some(page_limit.as_str())),
-            ("cursor", cursor.as_deref()),
-        ];
+        let mut parameters: Vec<_> = chosen.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+        parameters.extend([("limit", Some(page_limit.as_str())), ("cursor", cursor.as_deref())]);
         let page: DeadLetterPage = api.get(&["v1", "dead-letters"], &parameters).await?;
         letters.extend(page.dead_letters);
         cursor = page.next_cursor;
