@@ -9,6 +9,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
+use chat4all_proto::http::MESSAGE_BYTES_MAX;
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -149,6 +150,14 @@ async fn collect(payload: &mut web::Payload, bytes_max: usize) -> Result<Bytes, 
 
 fn broken(error: PayloadError) -> Error {
     Error::new(Code::BadRequest, "the body ended early or was not framed as announced").because(error.to_string())
+}
+
+/// Reads the body of a call that takes none: what a client says all the same is not ignored.
+pub async fn expect_none(request: &HttpRequest, payload: &mut web::Payload, time_max: Duration) -> Result<(), Error> {
+    match read(request, payload, MESSAGE_BYTES_MAX, time_max).await?.trim_ascii() {
+        b"" | b"{}" => Ok(()),
+        _ => Err(Error::new(Code::InvalidField, "this call takes no body")),
+    }
 }
 
 /// Makes the server close the connection after `response` if the request's chunked body was not read to its end. It

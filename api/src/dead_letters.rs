@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use chat4all_proto::envelope::{EXPIRY_MAX, V1};
-use chat4all_proto::http::{DeadLetterView, DeliveryView, MESSAGE_BYTES_MAX, MessageView, Replayed};
+use chat4all_proto::http::{DeadLetterView, DeliveryView, MessageView, Replayed};
 use chat4all_proto::{DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_storage::log::{NewRecord, RecordId};
@@ -46,12 +46,13 @@ impl Api {
         payload: &mut web::Payload,
     ) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
-        no_body(&body::read(request, payload, MESSAGE_BYTES_MAX, self.options.body_timeout).await?)?;
+        body::expect_none(request, payload, self.options.body_timeout).await?;
         let found = self.letter(path_id(request).await?).await?;
         let delivery = &found.letter.delivery;
         if !self.directory.contains_key(&delivery.to.channel) {
             return Err(unknown_channel(&delivery.to.channel, &self.directory));
         }
+        self.must_not_be_cancelled(delivery)?;
         let message = self.ask_status(self.status.message(&self.tenant, delivery.message_id, clock::now())).await?;
         let view = message.as_ref().and_then(|message| message.deliveries.iter().find(|view| is_of(view, delivery)));
         must_not_have_arrived(view, delivery)?;
@@ -87,6 +88,15 @@ impl Api {
                 Error::new(Code::OutcomeUnknown, detail).about(replay.message_id).because(cause)
             }
         })
+    }
+
+    /// It would end as `cancelled` at once.
+    fn must_not_be_cancelled(&self, delivery: &Outbound) -> Result<(), Error> {
+        if self.is_cancelled(delivery.message_id) {
+            let detail = "its message was cancelled: what is sent of it again would end at once";
+            return Err(Error::new(Code::MessageCancelled, detail).about(delivery.message_id));
+        }
+        Ok(())
     }
 
     async fn letter(&self, id: DeliveryId) -> Result<DeadLetterRow, Error> {
@@ -133,13 +143,5 @@ fn replay(delivery: &Outbound, life: Duration, now: Timestamp) -> Message {
         accepted_at: delivery.accepted_at,
         expires_at: now.saturating_add(life),
         generation: Generation(delivery.generation.0 + 1),
-    }
-}
-
-/// There is nothing to say yet; what a client says all the same is not ignored.
-fn no_body(body: &[u8]) -> Result<(), Error> {
-    match body.trim_ascii() {
-        b"" | b"{}" => Ok(()),
-        _ => Err(Error::new(Code::InvalidField, "this call takes no body")),
     }
 }

@@ -3,15 +3,19 @@
 //! `Channel::check` and `Channel::callbacks`.
 //!
 //! A request passes `server` (limits of connections), `call` (key, request id, metrics), then `ingest` (`body`,
-//! `parse`, `draft`, `claims`, log) or `query` (`params`, status store, `catch_up`). Every error is made by `error`.
+//! `parse`, `draft`, `claims`, log) or `query` (`params`, status store, `catch_up`). What operators do goes through
+//! `control` to the topic of that name. Every error is made by `error`.
 
 mod body;
 mod call;
 mod callbacks;
+mod cancel;
 mod catch_up;
+mod channels;
 mod claims;
 mod complaints;
 mod connections;
+mod control;
 mod dead_letters;
 mod draft;
 mod error;
@@ -20,6 +24,7 @@ mod metrics;
 pub mod ops;
 mod params;
 mod parse;
+mod processes;
 mod query;
 mod routes;
 mod server;
@@ -30,9 +35,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat4all_proto::{TenantId, Topic, http};
+use chat4all_runtime::Control;
 use chat4all_storage::{Log, Status};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 pub use crate::draft::ChannelInfo;
@@ -61,6 +67,8 @@ pub struct Options {
     pub claim_timeout: Duration,
     /// Time for a whole body. Default: 10 s.
     pub body_timeout: Duration,
+    /// How often what is over is deleted from the topic `control`. Default: 60 s.
+    pub sweep_interval: Duration,
     /// Most bytes of batches under way at a time; one more is answered `503 overloaded`. Default: 128 MiB.
     pub batch_bytes_in_flight_max: usize,
     /// The consumer groups of `messages` that must have passed a message before it can be called absent.
@@ -79,6 +87,7 @@ impl Options {
             status_timeout: Duration::from_secs(2),
             claim_timeout: Duration::from_millis(500),
             body_timeout: Duration::from_secs(10),
+            sweep_interval: Duration::from_secs(60),
             batch_bytes_in_flight_max: 128 << 20,
             router_group: router_group.into(),
             recorder_group: recorder_group.into(),
@@ -91,6 +100,8 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     pub status: Arc<dyn Status>,
     pub channels: Vec<ChannelInfo>,
+    /// What operators want, followed from before or later.
+    pub control: watch::Receiver<Arc<Control>>,
 }
 
 /// One API, shared by all its workers.
@@ -101,6 +112,7 @@ pub(crate) struct Api {
     status: Arc<dyn Status>,
     directory: Directory,
     tenant: TenantId,
+    control: watch::Receiver<Arc<Control>>,
     catch_up: Arc<CatchUp>,
     /// Only where the log cannot tell repeats.
     claims: Option<Claims>,
@@ -115,11 +127,13 @@ pub(crate) struct Api {
 pub fn bind(options: Options, parts: Parts) -> io::Result<Server> {
     check(&options)?;
     let (listen, limits) = (options.listen, options.limits.clone());
+    let sweep = control::sweep(Arc::clone(&parts.log), options.sweep_interval);
     let api = Arc::new(Api::new(options, parts));
     let (door, catch_up) = (Arc::clone(&api.door), Arc::clone(&api.catch_up));
     let server = server::start(listen, &limits, door, move |config| routes::mount(config, &api))?;
     let poller = tokio::spawn(async move { catch_up.run().await });
-    Ok(server.with_background(poller.abort_handle()))
+    let sweeper = tokio::spawn(sweep);
+    Ok(server.with_background(poller.abort_handle()).with_background(sweeper.abort_handle()))
 }
 
 fn check(options: &Options) -> io::Result<()> {
@@ -142,6 +156,7 @@ impl Api {
                 .then(|| Claims::new(Arc::clone(&parts.status), options.claim_timeout)),
             catch_up: Arc::new(CatchUp::new(Arc::clone(&parts.log), router, recorder)),
             log: parts.log,
+            control: parts.control,
             status: parts.status,
             directory: parts.channels.into_iter().map(|info| (info.name.clone(), info)).collect(),
             tenant: TenantId::default(),

@@ -1,17 +1,15 @@
-//! The calls that read: messages from the status store, channels and processes from the log. The store may be behind
-//! the log; only [`Api::message`] waits for it.
+//! The calls that read messages from the status store, which may be behind the log; only [`Api::found`] waits for it.
 
 use std::time::Duration;
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use chat4all_proto::http::{ChannelList, ChannelView, MessageView};
-use chat4all_proto::{ConversationId, MessageId, Topic};
+use chat4all_proto::http::MessageView;
+use chat4all_proto::{ConversationId, MessageId};
 use chat4all_runtime::clock;
 use chat4all_storage::status::{self, Filter};
 use tokio::time::{sleep, timeout};
 
 use crate::Api;
-use crate::draft::ChannelInfo;
 use crate::error::{Code, Error};
 use crate::ingest::json;
 use crate::params::Params;
@@ -24,11 +22,15 @@ impl Api {
     pub(crate) async fn message(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
         let id: MessageId = path_id(request).await?;
-        let found = match self.row(id).await? {
-            Some(found) => found,
-            None => self.late_row(id).await?,
-        };
-        json(HttpResponse::Ok(), &found)
+        json(HttpResponse::Ok(), &self.found(id).await?)
+    }
+
+    /// The message, waited for if it was accepted and is not there yet.
+    pub(crate) async fn found(&self, id: MessageId) -> Result<MessageView, Error> {
+        match self.row(id).await? {
+            Some(found) => Ok(found),
+            None => self.late_row(id).await,
+        }
     }
 
     /// A row that is not there yet: found, known to be absent, or neither within the time.
@@ -81,47 +83,6 @@ impl Api {
         let filter = Filter { status: params.parsed("status")?, channel: params.parsed("channel")? };
         let found = self.ask_status(self.status.messages(&self.tenant, &filter, &page, clock::now())).await?;
         json(HttpResponse::Ok(), &found)
-    }
-
-    /// `GET /v1/channels`
-    pub(crate) async fn channels(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
-        Params::read(request.query_string(), &[])?;
-        let views = self.directory.values().map(|info| self.channel_view(info));
-        let channels = futures_util::future::join_all(views).await;
-        json(HttpResponse::Ok(), &ChannelList { channels })
-    }
-
-    async fn channel_view(&self, info: &ChannelInfo) -> ChannelView {
-        ChannelView {
-            name: info.name.clone(),
-            kind: info.channel.kind().to_owned(),
-            in_flight_max: info.in_flight_max,
-            attempts_max: info.attempts_max,
-            highest_status: Some(info.channel.highest_status()),
-            waiting: timeout(self.options.append_timeout, self.waiting(info)).await.ok().flatten(),
-        }
-    }
-
-    /// Records on the channel's outbound topic that its group has not finished.
-    async fn waiting(&self, info: &ChannelInfo) -> Option<u64> {
-        let topic = Topic::Outbound(info.name.clone());
-        // In this order the difference is never too small.
-        let committed = self.log.committed(&info.group, &topic).await.ok()?;
-        let ends = self.log.ends(&topic).await.ok()?;
-        Some(ends.iter().zip(&committed).map(|(end, committed)| end.saturating_sub(*committed)).sum())
-    }
-
-    /// `GET /v1/cluster`
-    pub(crate) async fn cluster(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
-        Params::read(request.query_string(), &[])?;
-        let away = |cause: String| {
-            Error::new(Code::LogUnavailable, "the log does not say now which processes there are").because(cause)
-        };
-        match timeout(self.options.append_timeout, self.log.cluster()).await {
-            Ok(Ok(view)) => json(HttpResponse::Ok(), &view),
-            Ok(Err(error)) => Err(away(error.to_string())),
-            Err(_) => Err(away("no answer in time".into())),
-        }
     }
 
     pub(crate) async fn ask_status<T>(&self, call: impl Future<Output = Result<T, status::Error>>) -> Result<T, Error> {

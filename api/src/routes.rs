@@ -15,9 +15,13 @@ pub fn mount(config: &mut web::ServiceConfig, api: &Arc<Api>) {
     let messages = [post(api, Route::Send), read(api, Route::Messages, Api::messages)];
     resource(config, api, "/v1/messages", "GET, HEAD, POST", messages);
     resource(config, api, "/v1/messages/{id}", "GET, HEAD", [read(api, Route::Message, Api::message)]);
+    resource(config, api, "/v1/messages/{id}/cancel", "POST", [post(api, Route::Cancel)]);
     let conversation = [read(api, Route::Conversation, Api::conversation)];
     resource(config, api, "/v1/conversations/{id}/messages", "GET, HEAD", conversation);
     resource(config, api, "/v1/channels", "GET, HEAD", [read(api, Route::Channels, Api::channels)]);
+    resource(config, api, "/v1/channels/{id}", "GET, HEAD", [read(api, Route::Channel, Api::channel)]);
+    resource(config, api, "/v1/channels/{id}/pause", "POST", [post(api, Route::Pause)]);
+    resource(config, api, "/v1/channels/{id}/resume", "POST", [post(api, Route::Resume)]);
     let dead_letters = [read(api, Route::DeadLetters, Api::dead_letters)];
     resource(config, api, "/v1/dead-letters", "GET, HEAD", dead_letters);
     let dead_letter = [read(api, Route::DeadLetter, Api::dead_letter)];
@@ -26,6 +30,7 @@ pub fn mount(config: &mut web::ServiceConfig, api: &Arc<Api>) {
     let callbacks = [read(api, Route::Handshake, Api::handshake), post(api, Route::Callback)];
     resource(config, api, "/v1/callbacks/{id}", "GET, HEAD, POST", callbacks);
     resource(config, api, "/v1/cluster", "GET, HEAD", [read(api, Route::Cluster, Api::cluster)]);
+    resource(config, api, "/v1/processes/{id}/drain", "POST", [post(api, Route::Drain)]);
     let readiness: Arc<dyn ops::Readiness> = Arc::clone(api) as _;
     ops::routes(config, &Ops { door: Arc::clone(&api.door), readiness });
     ops::nothing_else(config, &api.door);
@@ -50,6 +55,10 @@ fn post(api: &Arc<Api>, route: Route) -> actix_web::Route {
             answer(&api.door, route, &request, payload, async |request_id, payload| match route {
                 Route::Batch => api.batch(&request, payload, request_id).await,
                 Route::Replay => api.replay(&request, payload).await,
+                Route::Cancel => api.cancel(&request, payload).await,
+                Route::Pause => api.set_paused(&request, payload, true).await,
+                Route::Resume => api.set_paused(&request, payload, false).await,
+                Route::Drain => api.drain(&request, payload).await,
                 Route::Callback => api.callback(&request, payload).await,
                 _ => api.send(&request, payload).await,
             })

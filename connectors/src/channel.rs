@@ -84,7 +84,7 @@ fn refused(unfit: Unfit) -> Report {
 #[cfg(test)]
 mod tests {
     use chat4all_channels::{Answer, Outgoing, Request};
-    use chat4all_engine::Attempt;
+    use chat4all_engine::{At, Attempt, Source};
     use chat4all_proto::envelope::{OutcomeKind, V1};
     use chat4all_proto::{Content, DeliveryId, DeliveryStatus, Generation, MessageId, Outbound, TenantId, Timestamp};
     use tokio::sync::{Semaphore, mpsc};
@@ -145,7 +145,8 @@ mod tests {
     async fn an_attempt_that_panics_counts_so_that_it_ends_some_day() {
         let (reply, mut settled) = mpsc::channel(1);
         let slot = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("a slot");
-        let one = Attempt { offset: 3, delivery: Arc::new(delivery()), number: 1 };
+        let at = At { source: Source::Outbound, offset: 3 };
+        let one = Attempt { at, delivery: Arc::new(delivery()), number: 1 };
         let pending = Pending::new(one, CancellationToken::new(), slot, reply);
         let client = Client::new(Options::default()).expect("a client");
         attempt(pending, Arc::new(Panics), Rc::new(client)).await;

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use chat4all_engine::breaker::State;
+use chat4all_engine::gate::Change;
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_proto::{ChannelName, DeadLetter};
 use chat4all_runtime::clock;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 pub struct Complaints {
     dead_letters: Pace,
     account: Pace,
     unknown_codes: Pace,
+    destinations: Pace,
 }
 
 impl Default for Complaints {
@@ -20,6 +23,7 @@ impl Default for Complaints {
             dead_letters: Pace::new(Duration::from_secs(1)),
             account: Pace::new(minute),
             unknown_codes: Pace::new(minute),
+            destinations: Pace::new(Duration::from_secs(1)),
         }
     }
 }
@@ -37,6 +41,27 @@ impl Complaints {
             withheld,
             "a delivery failed for good; it is in the dead letters"
         );
+    }
+
+    /// A breaker has opened or closed.
+    pub fn about_breaker(&mut self, channel: &ChannelName, change: &Change) {
+        let Change { destination, state } = change;
+        let destination = destination.as_deref();
+        match (destination, state) {
+            (_, State::HalfOpen) => debug!(%channel, destination, "trying whether it is back"),
+            (None, State::Open) => {
+                warn!(%channel, "the provider seems to be away: its messages wait on the log; a few calls try whether it is back");
+            }
+            (None, State::Closed) => info!(%channel, "the provider is back"),
+            (Some(_), state) => {
+                let Some(withheld) = self.destinations.admit() else { return };
+                if *state == State::Open {
+                    warn!(%channel, destination, withheld, "a destination seems to be away: its messages wait; a few calls try whether it is back");
+                } else {
+                    info!(%channel, destination, withheld, "a destination is back");
+                }
+            }
+        }
     }
 
     /// What an answer says about us rather than about one message.

@@ -7,25 +7,27 @@ mod complaints;
 pub mod http;
 pub mod messages;
 mod metrics;
+mod operator;
 mod outbox;
 pub mod partition_lanes;
 pub mod removed;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, ArbiterHandle};
 use chat4all_channels::Channel as Provider;
-use chat4all_engine::{Policy, retry};
+use chat4all_engine::{Gate, Load, Policy, breaker, gate, retry};
 use chat4all_proto::{ChannelName, Topic};
-use chat4all_runtime::Shutdown;
 use chat4all_runtime::supervisor::{self, Handle};
 use chat4all_runtime::worker::{self, Consumer, Factory, InOrder, Limits};
+use chat4all_runtime::{Control, Shutdown};
 use chat4all_storage::Log;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::channel::Channel;
 use crate::http::Client;
+use crate::metrics::GateSeries;
 use crate::partition_lanes::{PartitionLanes, Shared};
 use crate::removed::{PartitionRemoved, Removed};
 
@@ -40,19 +42,25 @@ pub struct Settings {
     /// Whether an attempt whose answer was lost is made again.
     pub resend_ambiguous: bool,
     pub retry: retry::Policy,
+    pub breaker: breaker::Policy,
+    pub rates: gate::Limits,
+    /// Of the channel's topics.
+    pub partitions: u32,
     /// Of each partition in memory.
     pub limits: Limits,
     pub commit_interval: Duration,
     /// How long a delivery is known as seen, at most: less than an idempotency key is kept.
     pub repeats_kept: Duration,
+    /// What operators want. It was read before the channel is started.
+    pub control: watch::Receiver<Arc<Control>>,
 }
 
-/// The consumer group that works a channel's outbound topic.
+/// The consumer group that works a channel's topics.
 pub fn group(channel: &ChannelName) -> String {
     format!("connectors-{channel}")
 }
 
-/// The channel whose outbound topic a group works, if it is one of ours.
+/// The channel whose topics a group works, if it is one of ours.
 pub fn channel_of_group(group: &str) -> Option<ChannelName> {
     group.strip_prefix("connectors-")?.parse().ok()
 }
@@ -72,10 +80,18 @@ pub fn start(
     let slots_max = settings.in_flight_max as usize;
     let shared = Arc::new(Shared {
         name: settings.name.clone(),
+        gate_series: GateSeries::of(&settings.name),
+        gate: Mutex::new(Gate::new(gate::Policy {
+            breaker: settings.breaker.clone(),
+            limits: settings.rates.clone(),
+            slots: slots_max,
+            partitions: settings.partitions,
+        })),
         slots: Arc::new(Semaphore::new(slots_max)),
         slots_max,
         commit_interval: settings.commit_interval,
     });
+    operator::obey(Arc::clone(&shared), settings.control.clone(), Arc::clone(log), shutdown.clone());
     let topic = Topic::Outbound(settings.name.clone());
     let policy = Policy {
         retry: settings.retry.clone(),
@@ -85,10 +101,12 @@ pub fn start(
         topic: topic.to_string(),
         partition: 0,
         repeats_kept: settings.repeats_kept,
+        destination: settings.provider.destination(),
+        crowded: Load { records: settings.limits.records_max / 2, bytes: settings.limits.bytes_max / 2 },
     };
     let arbiters = arbiters.to_vec();
     let factory: Factory<PartitionLanes> = Arc::new(move |partition| {
-        let number = partition.lease.partition.partition;
+        let number = partition.number();
         let place = number as usize % arbiters.len();
         let (shared, channel) = (Arc::clone(&shared), callers[place].clone());
         let policy = Policy { partition: number, ..policy.clone() };
@@ -96,11 +114,15 @@ pub fn start(
             PartitionLanes::new(shared, partition, policy, channel)
         })
     });
-    let consumer = worker::Settings { group: group(&settings.name), topics: vec![topic], limits: settings.limits };
+    let consumer = worker::Settings {
+        group: group(&settings.name),
+        topics: vec![topic, Topic::Parked(settings.name.clone())],
+        limits: settings.limits,
+    };
     Ok(worker::start(log, consumer, factory, shutdown))
 }
 
-/// Starts what works off the outbound topic of a channel that is no longer configured, on the current arbiter.
+/// Starts what works off the topics of a channel that is no longer configured, on the current arbiter.
 pub fn start_removed(
     channel: &ChannelName,
     limits: Limits,
@@ -110,7 +132,7 @@ pub fn start_removed(
 ) -> Handle<Consumer<PartitionRemoved>> {
     let factory: Factory<PartitionRemoved> =
         Arc::new(move |partition| InOrder::new(Removed, partition, commit_interval).start());
-    let topics = vec![Topic::Outbound(channel.clone())];
+    let topics = vec![Topic::Outbound(channel.clone()), Topic::Parked(channel.clone())];
     worker::start(log, worker::Settings { group: group(channel), topics, limits }, factory, shutdown)
 }
 

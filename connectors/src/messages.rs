@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::Message;
-use chat4all_engine::Attempt;
+use chat4all_engine::{At, Attempt};
 use chat4all_proto::outcome::Report;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ pub struct Pending {
 
 /// What became of an attempt.
 pub struct Settled {
-    pub offset: u64,
+    pub at: At,
     /// `None`: abandoned, because whoever made it died.
     pub result: Option<Answered>,
     /// Free once this is dropped.
@@ -58,7 +58,7 @@ impl Pending {
     fn send(&mut self, result: Option<Answered>) {
         if let Some(slot) = self.slot.take() {
             // An error means that the partition's worker is gone, and with it the interest in the outcome.
-            let _ = self.reply.try_send(Settled { offset: self.attempt.offset, result, slot: Some(slot) });
+            let _ = self.reply.try_send(Settled { at: self.attempt.at, result, slot: Some(slot) });
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Series of one channel's deliveries.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chat4all_engine::Command;
+use chat4all_engine::gate::Change;
+use chat4all_engine::{Command, Gate};
 use chat4all_proto::envelope::OutcomeKind;
 use chat4all_proto::outcome::Report;
 use chat4all_proto::{ChannelName, DeliveryStatus, Generation, StatusEvent};
@@ -68,9 +70,83 @@ static UNKNOWN_CODES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
     .expect(ONCE)
 });
+static BREAKER_STATE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "chat4all_circuit_breaker_state",
+        "State of a channel's breaker: 0 closed, 1 half-open, 2 open. A channel of many destinations has one for each.",
+        &["channel"]
+    )
+    .expect(ONCE)
+});
+static BREAKER_TRANSITIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_circuit_breaker_transitions_total",
+        "States entered by a channel's breaker or by one of its destinations'.",
+        &["channel", "to"]
+    )
+    .expect(ONCE)
+});
+static DESTINATIONS_AWAY: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!("chat4all_destinations_away", "Destinations whose breaker is not closed.", &["channel"])
+        .expect(ONCE)
+});
+static PAUSED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!("chat4all_channel_paused", "1 while an operator holds the channel.", &["channel"])
+        .expect(ONCE)
+});
+static RATE_LIMITED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("chat4all_rate_limited_total", "Calls that had to wait for a rate.", &["channel"])
+        .expect(ONCE)
+});
+static PARKED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "chat4all_deliveries_parked_total",
+        "Deliveries put out of the way of others, each time.",
+        &["channel"]
+    )
+    .expect(ONCE)
+});
 static LANES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!("chat4all_lanes", "Lanes by what their head does.", &["channel", "state"]).expect(ONCE)
 });
+
+/// The series of one channel's gate, which all its partitions share.
+pub struct GateSeries {
+    channel: ChannelName,
+    state: IntGauge,
+    destinations_away: IntGauge,
+    paused: IntGauge,
+    limited: IntCounter,
+    limited_last: AtomicU64,
+}
+
+impl GateSeries {
+    pub fn of(channel: &ChannelName) -> Self {
+        let name = channel.as_str();
+        Self {
+            channel: channel.clone(),
+            state: BREAKER_STATE.with_label_values(&[name]),
+            destinations_away: DESTINATIONS_AWAY.with_label_values(&[name]),
+            paused: PAUSED.with_label_values(&[name]),
+            limited: RATE_LIMITED.with_label_values(&[name]),
+            limited_last: AtomicU64::new(0),
+        }
+    }
+
+    pub fn record(&self, gate: &Gate, changes: &[Change]) {
+        self.state.set(gate.state() as i64);
+        self.paused.set(gate.is_paused().into());
+        let limited = gate.limited();
+        self.limited.inc_by(limited - self.limited_last.swap(limited, Ordering::Relaxed).min(limited));
+        if changes.is_empty() {
+            return;
+        }
+        self.destinations_away.set(i64::try_from(gate.destinations_away()).unwrap_or(i64::MAX));
+        for Change { state, .. } in changes {
+            BREAKER_TRANSITIONS.with_label_values(&[self.channel.as_str(), state.as_str()]).inc();
+        }
+    }
+}
 
 /// The series of one channel, looked up once.
 pub struct Series {
@@ -80,6 +156,7 @@ pub struct Series {
     accepted: IntCounter,
     retries: IntCounter,
     suppressed: IntCounter,
+    parked: IntCounter,
     lanes: [IntGauge; 3],
     lanes_last: [i64; 3],
 }
@@ -94,6 +171,7 @@ impl Series {
             accepted: ATTEMPTS.with_label_values(&[name, OutcomeKind::Accepted.as_str()]),
             retries: RETRIES.with_label_values(&[name]),
             suppressed: SUPPRESSED.with_label_values(&[name]),
+            parked: PARKED.with_label_values(&[name]),
             lanes: ["ready", "in_flight", "waiting"].map(|state| LANES.with_label_values(&[name, state])),
             lanes_last: [0; 3],
         }
@@ -117,6 +195,9 @@ impl Series {
 
     /// Counts what a command says about a delivery.
     pub fn record_command(&self, command: &Command) {
+        if let Command::Park { .. } = command {
+            self.parked.inc();
+        }
         let Command::Publish { event, dead_letter, ends, .. } = command else { return };
         if let Some(letter) = dead_letter {
             record_dead_letter(letter);

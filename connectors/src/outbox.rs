@@ -1,10 +1,11 @@
-//! What a partition has to say to the log: statuses and dead letters, appended one batch at a time in the order they
-//! came about. An end counts as published only when the log has acknowledged it.
+//! What a partition has to say to the log: statuses, dead letters and parked copies, appended one batch at a time in the
+//! order they came about. The engine hears of what it waits for only when the log has acknowledged it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chat4all_proto::{DeadLetter, Key, StatusEvent, Topic};
+use chat4all_engine::{At, Event};
+use chat4all_proto::{ChannelName, DeadLetter, Key, Parked, StatusEvent, Topic};
 use chat4all_storage::log::{AppendError, Appended, Consumer, Lease, NewRecord, RecordId};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -17,15 +18,15 @@ pub struct Outbox {
     consumer: Arc<dyn Consumer>,
     lease: Lease,
     records: Vec<NewRecord>,
-    /// Offsets whose end is among `records`.
-    ends: Vec<u64>,
-    under_way: Option<(Vec<NewRecord>, Vec<u64>)>,
+    /// What the engine is to be told once `records` are written.
+    news: Vec<Event>,
+    under_way: Option<(Vec<NewRecord>, Vec<Event>)>,
 }
 
 /// What a flush came to.
 pub enum Flushed {
-    /// The ends of these offsets are on the log.
-    Written(Vec<u64>),
+    /// The engine is to be told this.
+    Written(Vec<Event>),
     /// Nothing is lost: flush again after a pause.
     Later(String),
     Fenced,
@@ -33,15 +34,22 @@ pub enum Flushed {
 
 impl Outbox {
     pub fn new(consumer: Arc<dyn Consumer>, lease: Lease) -> Self {
-        Self { consumer, lease, records: Vec::new(), ends: Vec::new(), under_way: None }
+        Self { consumer, lease, records: Vec::new(), news: Vec::new(), under_way: None }
     }
 
-    pub fn push(&mut self, offset: u64, event: &StatusEvent, dead_letter: Option<&DeadLetter>, ends: bool) {
+    pub fn publish(&mut self, at: At, event: &StatusEvent, dead_letter: Option<&DeadLetter>, ends: bool) {
         self.records.extend(dead_letter.map(self::dead_letter));
         self.records.push(status(event));
         if ends {
-            self.ends.push(offset);
+            self.news.push(Event::Published { at });
         }
+    }
+
+    pub fn park(&mut self, at: At, channel: &ChannelName, parked: &Parked) {
+        let delivery = &parked.delivery;
+        let id = RecordId { uuid: delivery.delivery_id.as_uuid(), generation: delivery.generation };
+        self.records.push(record(Topic::Parked(channel.clone()), delivery.key(), id, parked));
+        self.news.push(Event::Parked { at });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -56,7 +64,7 @@ impl Outbox {
         // Everything that came about together goes together; what is too much for one append was long in coming.
         let records = std::mem::take(&mut self.records);
         let (consumer, lease, batch) = (Arc::clone(&self.consumer), self.lease.clone(), records.clone());
-        self.under_way = Some((records, std::mem::take(&mut self.ends)));
+        self.under_way = Some((records, std::mem::take(&mut self.news)));
         Some(Box::pin(async move {
             let mut appended = Vec::with_capacity(batch.len());
             for part in batch.chunks(BATCH_MAX) {
@@ -67,15 +75,15 @@ impl Outbox {
     }
 
     pub fn flushed(&mut self, result: Result<Vec<Appended>, AppendError>) -> Flushed {
-        let (mut records, mut ends) = self.under_way.take().expect("a result follows a flush");
+        let (mut records, mut news) = self.under_way.take().expect("a result follows a flush");
         match result {
-            Ok(_) => Flushed::Written(ends),
+            Ok(_) => Flushed::Written(news),
             Err(AppendError::Fenced) => Flushed::Fenced,
-            // Writing a status or a dead letter twice is harmless.
+            // Writing a status, a dead letter or a copy twice is harmless.
             Err(error @ (AppendError::Unavailable(_) | AppendError::Unknown(_) | AppendError::Refused(_))) => {
                 records.append(&mut self.records);
-                ends.append(&mut self.ends);
-                (self.records, self.ends) = (records, ends);
+                news.append(&mut self.news);
+                (self.records, self.news) = (records, news);
                 Flushed::Later(error.to_string())
             }
         }

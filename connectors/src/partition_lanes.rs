@@ -1,7 +1,7 @@
 //! The actor that works one partition of a channel's outbound topic: it feeds the engine and carries its commands out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
@@ -9,14 +9,17 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle, StreamHandler, WrapFuture,
 };
 use chat4all_engine::retry::Unit;
-use chat4all_engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, WINDOW};
-use chat4all_proto::{ChannelName, Outbound};
+use chat4all_engine::{
+    Arrival, At, Attempt, Begin, Carried, Command, Commits, Engine, Event, Finished, Gate, Now, Passed, Policy, Source,
+    WINDOW,
+};
+use chat4all_proto::{ChannelName, Parked};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Handle;
 use chat4all_runtime::worker::in_order::stop_when_gone;
 
-use chat4all_runtime::worker::{Drain, Enqueue, Partition, Worker, size_of_record};
-use chat4all_storage::log::{Commit, Recent, Record};
+use chat4all_runtime::worker::{self, Drain, Enqueue, Partition, Worker, size_of_record};
+use chat4all_storage::log::{self, Commit, Consumer, Recent, Record};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{error, warn};
@@ -24,7 +27,7 @@ use tracing::{error, warn};
 use crate::channel::Channel;
 use crate::complaints::Complaints;
 use crate::messages::{Deliver, Pending, Settled};
-use crate::metrics::Series;
+use crate::metrics::{GateSeries, Series};
 use crate::outbox::{Flushed, Outbox};
 
 /// Pause before what the log refused for now is tried again.
@@ -32,12 +35,24 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Outcomes that are taken up at a time.
 const SETTLED_MAX: usize = 256;
 
+/// Records of a page while what is parked is read.
+const PAGE: usize = 500;
+
 /// What the partitions of one channel share.
 pub struct Shared {
     pub name: ChannelName,
+    pub gate: Mutex<Gate>,
+    pub gate_series: GateSeries,
     pub slots: Arc<Semaphore>,
     pub slots_max: usize,
     pub commit_interval: Duration,
+}
+
+impl Shared {
+    /// Never held over I/O.
+    pub fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Owns one partition's engine, timers and unpublished events. Asks the channel's actor on its arbiter for attempts and
@@ -45,15 +60,16 @@ pub struct Shared {
 pub struct PartitionLanes {
     shared: Arc<Shared>,
     partition: Partition,
+    policy: Policy,
     engine: Engine,
     channel: Handle<Channel>,
     settled: mpsc::Sender<Settled>,
     settled_receiver: Option<mpsc::Receiver<Settled>>,
     outbox: Outbox,
     /// Bytes that each unfinished record is counted as.
-    sizes: HashMap<u64, usize>,
+    sizes: HashMap<At, usize>,
     commands: Vec<Command>,
-    committed: (u64, String),
+    committed: Commits,
     commit_due: bool,
     commit_timer: Option<SpawnHandle>,
     awaiting_slot: bool,
@@ -69,13 +85,15 @@ pub struct PartitionLanes {
 impl PartitionLanes {
     pub fn new(shared: Arc<Shared>, partition: Partition, policy: Policy, channel: Handle<Channel>) -> Self {
         let (settled, settled_receiver) = mpsc::channel(shared.slots_max);
-        let engine = Engine::new(policy, partition.offset, partition.finished.clone());
+        let engine = new_engine(&partition.sources, policy.clone());
         let committed = engine.commit();
-        let outbox = Outbox::new(Arc::clone(&partition.consumer), partition.lease.clone());
+        let outbox = Outbox::new(Arc::clone(&partition.consumer), partition.lead().lease.clone());
+        shared.gate().join();
         let series = Series::of(&shared.name);
         Self {
             shared,
             partition,
+            policy,
             engine,
             channel,
             settled,
@@ -98,12 +116,12 @@ impl PartitionLanes {
     }
 
     fn feed(&mut self, event: Event, now: Now) {
-        self.engine.handle(event, now, &mut self.commands);
+        self.engine.handle(event, &mut self.shared.gate(), now, &mut self.commands);
     }
 
     /// Carries out what the engine has commanded since, and lets it start what can be started.
     fn go_on(&mut self, now: Now, spare: Option<OwnedSemaphorePermit>, ctx: &mut Context<Self>) {
-        let slots = self.take_slots(spare, ctx);
+        let slots = self.take_slots(spare, now, ctx);
         if let Some(slots) = &slots {
             self.feed(Event::Slots(slots.num_permits()), now);
         }
@@ -118,9 +136,10 @@ impl PartitionLanes {
     fn take_slots(
         &mut self,
         spare: Option<OwnedSemaphorePermit>,
+        now: Now,
         ctx: &mut Context<Self>,
     ) -> Option<OwnedSemaphorePermit> {
-        let ready = self.engine.ready();
+        let ready = self.engine.wanted(&mut self.shared.gate(), now.instant);
         if ready == 0 {
             return None;
         }
@@ -170,7 +189,7 @@ impl PartitionLanes {
 
     fn carry_out(&mut self, mut slots: Option<OwnedSemaphorePermit>, ctx: &mut Context<Self>) {
         let mut attempts = Vec::new();
-        let (mut records, mut bytes) = (0, 0);
+        let mut finished = [(0, 0); 2];
         for command in std::mem::take(&mut self.commands) {
             self.series.record_command(&command);
             match command {
@@ -178,21 +197,25 @@ impl PartitionLanes {
                     let slot = slots.as_mut().and_then(|slots| slots.split(1));
                     attempts.push(self.pending(attempt, slot.expect("the engine starts as many as it got slots")));
                 }
-                Command::Publish { offset, event, dead_letter, ends } => {
+                Command::Publish { at, event, dead_letter, ends } => {
                     if let Some(letter) = &dead_letter {
                         self.complaints.about(letter);
                     }
-                    self.outbox.push(offset, &event, dead_letter.as_deref(), ends);
+                    self.outbox.publish(at, &event, dead_letter.as_deref(), ends);
                 }
-                Command::Finish { offset } => {
-                    records += 1;
-                    bytes += self.sizes.remove(&offset).unwrap_or_default();
+                Command::Park { at, parked } => self.outbox.park(at, &self.shared.name, &parked),
+                Command::Finish { at } => {
+                    let (records, bytes) = &mut finished[at.source as usize];
+                    *records += 1;
+                    *bytes += self.sizes.remove(&at).unwrap_or_default();
                 }
-                Command::Hold(hold) => self.partition.inflow.hold(hold),
+                Command::Hold(source, hold) => self.partition.sources[source as usize].inflow.hold(hold),
             }
         }
-        if records > 0 {
-            self.partition.inflow.finished(records, bytes);
+        for (source, (records, bytes)) in self.partition.sources.iter().zip(finished) {
+            if records > 0 {
+                source.inflow.finished(records, bytes);
+            }
         }
         if !attempts.is_empty() {
             // A dead channel drops the attempts, and they settle themselves as abandoned.
@@ -208,15 +231,15 @@ impl PartitionLanes {
     fn flush(&mut self, ctx: &mut Context<Self>) {
         let Some(flush) = self.outbox.flush() else { return self.tell_if_idle() };
         ctx.spawn(flush.into_actor(self).map(|flushed, lanes, ctx| match lanes.outbox.flushed(flushed) {
-            Flushed::Written(ends) => {
+            Flushed::Written(news) => {
                 let now = now();
-                for offset in ends {
-                    lanes.feed(Event::Published { offset }, now);
+                for event in news {
+                    lanes.feed(event, now);
                 }
                 lanes.go_on(now, None, ctx);
             }
             Flushed::Later(reason) => {
-                warn!(partition = %lanes.partition.lease.partition, reason, "statuses could not be appended, trying again");
+                warn!(partition = %lanes.partition.lead().lease.partition, reason, "statuses could not be appended, trying again");
                 ctx.run_later(RETRY_PAUSE, |lanes, ctx| lanes.flush(ctx));
             }
             // Whoever holds the partition now does the rest; `gone` follows.
@@ -238,26 +261,35 @@ impl PartitionLanes {
     }
 
     fn commit(&mut self, ctx: &mut Context<Self>) {
-        let (offset, metadata) = self.engine.commit();
-        if self.commit_due || self.committed == (offset, metadata.clone()) {
+        let commits = self.engine.commit();
+        if self.commit_due || self.committed == commits {
             return self.tell_if_idle();
         }
         self.commit_due = true;
         let consumer = Arc::clone(&self.partition.consumer);
-        let commit = Commit { lease: self.partition.lease.clone(), offset, metadata: metadata.clone() };
-        let writing = async move { consumer.commit(vec![commit]).await };
-        ctx.spawn(writing.into_actor(self).map(move |written, lanes, ctx| {
+        // Both in one call where both have moved: a parked copy must not be finished before what it is a copy of.
+        let changed =
+            commits.iter().zip(&self.committed).zip(&self.partition.sources).filter(|((new, old), _)| new != old);
+        let changed = changed
+            .map(|(((offset, metadata), _), source)| Commit {
+                lease: source.lease.clone(),
+                offset: *offset,
+                metadata: metadata.clone(),
+            })
+            .collect();
+        let writing = async move { (consumer.commit(changed).await, commits) };
+        ctx.spawn(writing.into_actor(self).map(|(written, commits), lanes, ctx| {
             lanes.commit_due = false;
             match written {
                 Ok(fenced) if fenced.is_empty() => {
-                    lanes.committed = (offset, metadata.clone());
+                    lanes.committed = commits.clone();
                     let now = now();
-                    lanes.feed(Event::Committed { watermark: offset, metadata }, now);
+                    lanes.feed(Event::Committed(commits), now);
                     lanes.go_on(now, None, ctx);
                 }
                 Ok(_) => return lanes.abandon(),
                 Err(error) => {
-                    warn!(partition = %lanes.partition.lease.partition, %error, "a commit failed and is tried again");
+                    warn!(partition = %lanes.partition.lead().lease.partition, %error, "a commit failed and is tried again");
                 }
             }
             if lanes.engine.commit() == lanes.committed { lanes.tell_if_idle() } else { lanes.commit_later(ctx) }
@@ -284,6 +316,13 @@ impl PartitionLanes {
 
     fn observe(&mut self) {
         self.series.record_lanes([self.engine.ready(), self.engine.in_flight(), self.engine.waiting()]);
+        let changes = {
+            let mut gate = self.shared.gate();
+            let changes = gate.take_changes();
+            self.shared.gate_series.record(&gate, &changes);
+            changes
+        };
+        changes.iter().for_each(|change| self.complaints.about_breaker(&self.shared.name, change));
         self.series.record_suppressed(self.engine.suppressed() - self.suppressed);
         self.suppressed = self.engine.suppressed();
     }
@@ -295,21 +334,62 @@ impl PartitionLanes {
     }
 
     fn abandon(&mut self) {
-        self.engine.handle(Event::Drain, now(), &mut self.commands);
+        self.feed(Event::Drain, now());
         self.idle.send_replace(true);
     }
 
-    fn read(&mut self, record: &Record) -> Arrival {
-        self.sizes.insert(record.offset, size_of_record(record));
-        let delivery = match serde_json::from_slice::<Outbound>(&record.value) {
-            Ok(delivery) => Some(Arc::new(delivery)),
-            Err(error) => {
-                let partition = &self.partition.lease.partition;
-                error!(%partition, offset = record.offset, %error, "an unreadable record is passed over; it stays on the log");
-                None
+    fn read(&mut self, source: Source, record: &Record) -> Arrival {
+        let at = At { source, offset: record.offset };
+        let bytes = size_of_record(record);
+        self.sizes.insert(at, bytes);
+        let carried = match source {
+            Source::Outbound => {
+                serde_json::from_slice(&record.value).map(|delivery| Carried::Outbound(Arc::new(delivery)))
             }
+            Source::Parked => serde_json::from_slice(&record.value).map(Carried::Parked),
         };
-        Arrival { offset: record.offset, delivery }
+        let carried = carried.unwrap_or_else(|error| {
+            let partition = &self.partition.sources[source as usize].lease.partition;
+            error!(%partition, offset = record.offset, %error, "an unreadable record is passed over; it stays on the log");
+            Carried::Unreadable
+        });
+        Arrival { at, bytes, carried }
+    }
+}
+
+impl Drop for PartitionLanes {
+    fn drop(&mut self) {
+        let mut gate = self.shared.gate();
+        self.engine.abandon_all(&mut gate);
+        gate.leave();
+    }
+}
+
+/// An engine that begins where the assignment does.
+fn new_engine(sources: &[worker::Source], policy: Policy) -> Engine {
+    let [outbound, parked] = [Source::Outbound, Source::Parked].map(|source| {
+        let worker::Source { offset, finished, .. } = &sources[source as usize];
+        Begin { offset: *offset, finished: finished.clone() }
+    });
+    Engine::new(policy, outbound, parked)
+}
+
+/// What a new holder has to know of what is on the log: the deliveries that passed lately, and those that are parked.
+async fn recall(consumer: &dyn Consumer, sources: &[worker::Source], engine: &mut Engine) -> Result<(), log::Error> {
+    let [outbound, parked] = sources else { unreachable!("a channel has two topics") };
+    let recent = consumer.recent(&outbound.lease.partition, outbound.offset, WINDOW).await?;
+    engine.remember(recent.into_iter().map(passed));
+    let mut from = parked.offset;
+    loop {
+        let page = consumer.read(&parked.lease.partition, from, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        from = last.offset + 1;
+        for record in page.iter().filter(|record| !parked.finished.contains(record.offset)) {
+            // What cannot be read is passed over, and logged, when it comes.
+            if let Ok(copy) = serde_json::from_slice::<Parked>(&record.value) {
+                engine.rebuild(&copy, clock::now());
+            }
+        }
     }
 }
 
@@ -328,21 +408,23 @@ impl Actor for PartitionLanes {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let (consumer, gone) = (Arc::clone(&self.partition.consumer), self.partition.gone.clone());
-        let (lease, offset) = (self.partition.lease.clone(), self.partition.offset);
-        let recent = async move {
-            while !gone.is_cancelled() {
-                match consumer.recent(&lease.partition, offset, WINDOW).await {
-                    Ok(recent) => return recent,
-                    Err(error) => warn!(partition = %lease.partition, %error, "reading back failed and is tried again"),
+        let (sources, policy) = (self.partition.sources.clone(), self.policy.clone());
+        let recalled = async move {
+            loop {
+                let mut engine = new_engine(&sources, policy.clone());
+                match recall(&*consumer, &sources, &mut engine).await {
+                    _ if gone.is_cancelled() => return engine,
+                    Ok(()) => return engine,
+                    Err(error) => {
+                        let partition = &sources[0].lease.partition;
+                        warn!(%partition, %error, "reading back failed and is tried again");
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
                 }
-                tokio::time::sleep(RETRY_PAUSE).await;
             }
-            Vec::new()
         };
         // Records wait in the mailbox meanwhile.
-        ctx.wait(recent.into_actor(self).map(|recent, lanes, _| {
-            lanes.engine.remember(recent.into_iter().map(passed));
-        }));
+        ctx.wait(recalled.into_actor(self).map(|engine, lanes, _| lanes.engine = engine));
         stop_when_gone(self.partition.gone.clone(), ctx);
         let mut settled = self.settled_receiver.take().expect("an actor starts once");
         ctx.add_stream(stream::poll_fn(move |cx| {
@@ -359,11 +441,11 @@ impl Worker for PartitionLanes {
 impl Handler<Enqueue> for PartitionLanes {
     type Result = ();
 
-    fn handle(&mut self, Enqueue { records }: Enqueue, ctx: &mut Self::Context) {
+    fn handle(&mut self, Enqueue { source, records }: Enqueue, ctx: &mut Self::Context) {
         fail::fail_point!("connectors::lanes");
         let now = now();
         for record in records {
-            let arrival = self.read(&record);
+            let arrival = self.read(Source::ALL[source], &record);
             self.feed(Event::Arrived(arrival), now);
         }
         self.go_on(now, None, ctx);
@@ -374,7 +456,7 @@ impl StreamHandler<Vec<Settled>> for PartitionLanes {
     fn handle(&mut self, batch: Vec<Settled>, ctx: &mut Self::Context) {
         let now = now();
         let mut free: Option<OwnedSemaphorePermit> = None;
-        for Settled { offset, result, slot } in batch {
+        for Settled { at, result, slot } in batch {
             match (&mut free, slot) {
                 (Some(free), Some(slot)) => free.merge(slot),
                 (free, slot) => *free = slot.or(free.take()),
@@ -384,12 +466,12 @@ impl StreamHandler<Vec<Settled>> for PartitionLanes {
                     self.series.record_attempt(&answered.report, answered.took);
                     self.complaints.about_answer(&self.shared.name, &answered.report);
                     let jitter = Unit::new(fastrand::f64());
-                    let finished = Finished { offset, report: answered.report, took: answered.took, jitter };
+                    let finished = Finished { at, report: answered.report, took: answered.took, jitter };
                     self.feed(Event::Finished(finished), now);
                 }
                 None => {
                     self.series.record_resent("abandoned");
-                    self.feed(Event::Abandoned { offset }, now);
+                    self.feed(Event::Abandoned { at }, now);
                 }
             }
         }

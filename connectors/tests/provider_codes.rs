@@ -8,7 +8,7 @@ use std::time::Duration;
 use chat4all_channels::{Channel, instagram, telegram, whatsapp};
 use chat4all_connectors::http::{Client, Options};
 use chat4all_proto::envelope::OutcomeKind::{self, *};
-use chat4all_proto::outcome::{Outcome, Report};
+use chat4all_proto::outcome::{Outcome, Report, Scope};
 use chat4all_proto::{Outbound, Timestamp};
 use chat4all_simulator::{Simulator, credentials};
 use serde_json::json;
@@ -168,7 +168,7 @@ async fn telegram_descriptions_come_to_their_outcomes() {
         }
     }
     let throttled = bench.attempt(&channel, "99942900").await.outcome;
-    assert_eq!(throttled, Outcome::Throttled { after: Some(Duration::from_secs(1)) });
+    assert_eq!(throttled, Outcome::Throttled { after: Some(Duration::from_secs(1)), scope: Scope::Unsaid });
     for wrong in ["700000001:wrong", "1:x"] {
         let report = bench.attempt(&bench.telegram(wrong), "42").await;
         assert_eq!(report.outcome.kind(), AccountProblem, "{report:?}");

@@ -9,7 +9,7 @@ use chat4all_channels::webhook::{Config, Webhook};
 use chat4all_channels::{Channel, Request};
 use chat4all_connectors::http::{Client, Options};
 use chat4all_proto::envelope::OutcomeKind::{self, *};
-use chat4all_proto::outcome::Outcome;
+use chat4all_proto::outcome::{Outcome, Scope};
 use chat4all_proto::{Outbound, Timestamp};
 use chat4all_simulator::Simulator;
 
@@ -72,7 +72,7 @@ async fn faults_that_end_by_themselves_come_to_the_documented_outcome() {
     bench.check("truncate", Accepted).await;
     bench.check("truncate&status=500", Transient).await;
     let throttled = bench.attempt("/inbox/ana?status=503&retry_after=2s").await;
-    assert_eq!(throttled, Outcome::Throttled { after: Some(Duration::from_secs(2)) });
+    assert_eq!(throttled, Outcome::Throttled { after: Some(Duration::from_secs(2)), scope: Scope::Account });
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the records of each topic hold. Every envelope carries a version tag and the tenant.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -110,6 +111,19 @@ impl Outbound {
             awaits_receipt: false,
         }
     }
+}
+
+/// Topic `<channel>-parked`: a delivery of a lane that could not move, out of the way of the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parked {
+    pub v: V1,
+    /// Offset of the delivery's record on the outbound topic: the deliveries of a lane go in the order of their positions,
+    /// in whatever order and however often they stand here.
+    pub position: u64,
+    /// Calls made before it was parked, and those of them that count.
+    pub attempts: u32,
+    pub burnt: u32,
+    pub delivery: Arc<Outbound>,
 }
 
 /// Topic `status-updates`: one delivery reached a status.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::address::Address;
 use crate::content::Content;
+use crate::control::BreakerState;
 use crate::envelope::{Attempt, Reason};
 use crate::ids::{ChannelName, ConversationId, DeliveryId, Generation, MessageId};
 use crate::status::{DeliveryStatus, MessageStatus};
@@ -319,6 +320,14 @@ pub struct Replayed {
     pub status: Option<DeliveryStatus>,
 }
 
+/// The body of the `202` to `POST /v1/messages/{id}/cancel`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CancelRequested {
+    pub message_id: MessageId,
+    /// What the message was at when this was asked. What comes of it, `GET` tells.
+    pub status: MessageStatus,
+}
+
 /// `GET /v1/channels`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChannelList {
@@ -338,6 +347,27 @@ pub struct ChannelView {
     /// Records on its outbound topic that are not yet finished; absent while the log cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
+    /// Whether an operator has paused it; absent while the log cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
+    pub paused_since: Option<Timestamp>,
+    /// What the breakers of the processes that carry it are at, as far as they have said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakers: Vec<BreakerView>,
+}
+
+/// A channel's breaker in one process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BreakerView {
+    /// As the cluster's view names it.
+    pub process: String,
+    pub state: BreakerState,
+    #[serde(with = "rfc3339")]
+    pub since: Timestamp,
+    /// When the provider is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
+    pub until: Option<Timestamp>,
 }
 
 /// `GET /health/ready`: `ready`, or which part is missing and why.

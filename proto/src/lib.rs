@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod content;
+pub mod control;
 pub mod envelope;
 pub mod http;
 pub mod ids;
@@ -18,7 +19,8 @@ pub mod window;
 
 pub use address::Address;
 pub use content::Content;
-pub use envelope::{DeadLetter, Message, Outbound, StatusEvent};
+pub use control::ControlKey;
+pub use envelope::{DeadLetter, Message, Outbound, Parked, StatusEvent};
 pub use ids::{ChannelName, ConversationId, DeliveryId, Generation, MessageId, TenantId};
 pub use inbound::Inbound;
 pub use outcome::Outcome;

@@ -14,6 +14,8 @@ pub enum Topic {
     Messages,
     /// Copies to be carried by one channel. Key: tenant and conversation, partition by partition as in `Messages`.
     Outbound(ChannelName),
+    /// What of `Outbound` waits: lanes that cannot move are diverted here, partition by partition as there.
+    Parked(ChannelName),
     /// Status events. Key: tenant and conversation.
     StatusUpdates,
     /// Deliveries that failed for good. Key: tenant and conversation.
@@ -29,6 +31,7 @@ impl fmt::Display for Topic {
         match self {
             Topic::Messages => f.write_str("messages"),
             Topic::Outbound(channel) => write!(f, "{channel}-outbound"),
+            Topic::Parked(channel) => write!(f, "{channel}-parked"),
             Topic::StatusUpdates => f.write_str("status-updates"),
             Topic::DeadLetters => f.write_str("dead-letters"),
             Topic::Inbound => f.write_str("inbound"),

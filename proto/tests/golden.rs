@@ -11,18 +11,21 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use chat4all_proto::content::{Choice, List, Section};
+use chat4all_proto::control::{Breaker, BreakerState, Cancelled, DrainWanted, Paused};
 use chat4all_proto::envelope::{Attempt, OutcomeKind, Reason, Source, V1};
 use chat4all_proto::http::{
-    Accepted, AttemptView, BatchRequest, BatchResponse, BatchResult, ChannelList, ChannelView, ClusterView,
-    DeadLetterPage, DeadLetterView, DeliveryView, GroupView, MessagePage, MessageView, Part, PartitionView, Problem,
-    ProcessView, Readiness, Replayed, SendRequest,
+    Accepted, AttemptView, BatchRequest, BatchResponse, BatchResult, BreakerView, CancelRequested, ChannelList,
+    ChannelView, ClusterView, DeadLetterPage, DeadLetterView, DeliveryView, GroupView, MessagePage, MessageView, Part,
+    PartitionView, Problem, ProcessView, Readiness, Replayed, SendRequest,
 };
 use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::receipt::Failure;
 use chat4all_proto::{
     Address, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId,
-    MessageStatus, Outbound, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
+    MessageStatus, Outbound, Parked, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -53,6 +56,7 @@ fn golden_files() -> Vec<&'static str> {
         check("message-reply", &Message { reply_to: Some("wamid.HBgL".into()), ..message(text()) }),
         check("outbound", &outbound()),
         check("outbound-reply", &Outbound { reply_to: Some("wamid.HBgL".into()), ..outbound() }),
+        check("parked", &Parked { v: V1, position: 41, attempts: 3, burnt: 2, delivery: Arc::new(outbound()) }),
         check("status-event", &outbound().event(DeliveryStatus::Queued, at(5))),
         check("status-event-full", &full_event()),
         check(
@@ -80,6 +84,13 @@ fn golden_files() -> Vec<&'static str> {
         check("replayed-before", &Replayed { status: Some(DeliveryStatus::Read), ..replayed() }),
         check("channel-list", &channel_list()),
         check("channel-list-receipts", &channel_list_with_receipts()),
+        check("channel-view-paused", &paused_channel()),
+        check("cancel-requested", &cancel_requested()),
+        check("control-paused", &Paused { v: V1, since: at(5) }),
+        check("control-cancelled", &Cancelled { v: V1, at: at(5), until: at(3_600_000) }),
+        check("control-drain", &DrainWanted { v: V1, at: at(5) }),
+        check("control-breaker", &breaker(None)),
+        check("control-breaker-open", &breaker(Some(at(10_005)))),
         check("readiness", &readiness()),
         check("cluster-view", &cluster_view()),
     ]
@@ -134,10 +145,15 @@ fn another_version_is_refused_whatever_else_is_in_the_record() {
     }
     check::<Message>("message-text");
     check::<Outbound>("outbound");
+    check::<Parked>("parked");
     check::<StatusEvent>("status-event-full");
     check::<DeadLetter>("dead-letter");
     check::<Receipt>("receipt");
     check::<Inbound>("inbound");
+    check::<Paused>("control-paused");
+    check::<Cancelled>("control-cancelled");
+    check::<DrainWanted>("control-drain");
+    check::<Breaker>("control-breaker-open");
 }
 
 #[test]
@@ -502,6 +518,9 @@ fn channel_list() -> ChannelList {
         attempts_max: 5,
         highest_status: None,
         waiting: Some(12),
+        paused: None,
+        paused_since: None,
+        breakers: Vec::new(),
     };
     let unknown = ChannelView { name: "sms-br".parse().unwrap(), waiting: None, ..webhook.clone() };
     ChannelList { channels: vec![webhook, unknown] }
@@ -511,6 +530,24 @@ fn channel_list_with_receipts() -> ChannelList {
     let mut list = channel_list();
     list.channels[0].highest_status = Some(DeliveryStatus::Read);
     list
+}
+
+fn paused_channel() -> ChannelView {
+    let process = "calm-otter-7".to_owned();
+    let open =
+        BreakerView { process: process.clone(), state: BreakerState::Open, since: at(5), until: Some(at(10_005)) };
+    let half_open = BreakerView { process, state: BreakerState::HalfOpen, since: at(5), until: None };
+    let [webhook, _] = channel_list().channels.try_into().unwrap();
+    ChannelView { paused: Some(true), paused_since: Some(at(0)), breakers: vec![open, half_open], ..webhook }
+}
+
+fn cancel_requested() -> CancelRequested {
+    CancelRequested { message_id: outbound().message_id, status: MessageStatus::Queued }
+}
+
+fn breaker(until: Option<Timestamp>) -> Breaker {
+    let state = if until.is_some() { BreakerState::Open } else { BreakerState::Closed };
+    Breaker { v: V1, state, since: at(5), until }
 }
 
 fn interactive(buttons: Vec<Choice>, list: Option<List>) -> Content {

@@ -52,7 +52,7 @@ fn start_on(
 ) -> Handle<Consumer<PartitionRecorder>> {
     let (for_joins, status, commit_interval) = (Arc::clone(log), Arc::clone(status), settings.commit_interval);
     let factory: Factory<PartitionRecorder> = Arc::new(move |partition| {
-        let topic = &partition.lease.partition.topic;
+        let topic = &partition.lead().lease.partition.topic;
         let recorder = partition_recorder::Recorder::new(Arc::clone(&for_joins), Arc::clone(&status), topic);
         InOrder::new(recorder, partition, commit_interval).start()
     });

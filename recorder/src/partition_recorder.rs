@@ -45,7 +45,7 @@ fn reader(topic: &Topic) -> fn(&[u8]) -> serde_json::Result<Write> {
             |value| serde_json::from_slice::<DeadLetter>(value).map(|read| Write::DeadLetter(Arc::new(read)))
         }
         Topic::Inbound => |value| serde_json::from_slice::<Inbound>(value).map(|read| Write::Inbound(Arc::new(read))),
-        Topic::Outbound(_) | Topic::Control => unreachable!("the recorder does not subscribe to it"),
+        Topic::Outbound(_) | Topic::Parked(_) | Topic::Control => unreachable!("the recorder does not subscribe to it"),
     }
 }
 

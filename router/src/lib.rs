@@ -1,7 +1,7 @@
 //! The router: reads `messages` and writes a record on `<channel>-outbound` for each address, with its `queued` status,
 //! in one step with the commit. `fan_out` decides, [`PartitionRouter`] carries out.
 
-mod fan_out;
+pub mod fan_out;
 mod metrics;
 mod partition_router;
 #[cfg(test)]

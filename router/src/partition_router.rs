@@ -160,7 +160,12 @@ fn fits((records, bytes): (usize, usize), more: (usize, usize)) -> bool {
 fn channel_of(topic: &Topic) -> Option<ChannelName> {
     match topic {
         Topic::Outbound(channel) => Some(channel.clone()),
-        Topic::Messages | Topic::StatusUpdates | Topic::DeadLetters | Topic::Inbound | Topic::Control => None,
+        Topic::Messages
+        | Topic::Parked(_)
+        | Topic::StatusUpdates
+        | Topic::DeadLetters
+        | Topic::Inbound
+        | Topic::Control => None,
     }
 }
 

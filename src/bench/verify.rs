@@ -45,10 +45,11 @@ impl Observer {
         self.endpoint.connect().await.map_err(unreachable)
     }
 
-    /// Waits until everything on the way is worked off, outbound only of `channels`. False if it is not getting less.
+    /// Waits until everything on the way is worked off, outbound and parked only of `channels`. False if it is not getting less.
     pub async fn await_no_lag(&self, channels: &[&str]) -> Result<bool, Failure> {
-        let outbound: Vec<String> = channels.iter().map(|channel| format!("{channel}-outbound")).collect();
-        let ours = |topic: &str| TOPICS.contains(&topic) || outbound.iter().any(|name| name == topic);
+        let of_channel = |channel: &&str| [format!("{channel}-outbound"), format!("{channel}-parked")];
+        let of_channels: Vec<String> = channels.iter().flat_map(of_channel).collect();
+        let ours = |topic: &str| TOPICS.contains(&topic) || of_channels.iter().any(|name| name == topic);
         let mut api = self.connect().await?;
         let mut least = (u64::MAX, Instant::now());
         loop {

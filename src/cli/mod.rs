@@ -1,10 +1,13 @@
 //! The command line: what there is to say, and which module does it. Answers go to stdout, everything else to stderr.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod cancel;
+mod channels;
 mod client;
 mod config;
 mod dead_letters;
 mod doctor;
+mod drain;
 mod drill;
 mod migrate;
 mod output;
@@ -42,6 +45,7 @@ Examples:
   chat4all show msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f
   chat4all tail --status failed                    what fails, as it fails
   chat4all status                                  every process, who works on what, what waits
+  chat4all channels pause webhook                  hold what goes there, until it is resumed
   chat4all dead-letters list                       what failed for good, to be sent again by hand
   chat4all doctor                                  whether the engines can be used, and the providers take our credentials
   chat4all drill kill-workers                      kill -9 under load, and every message checked
@@ -55,8 +59,11 @@ enum Command {
     Serve(serve::Args),
     Send(send::Args),
     Show(show::Args),
+    Cancel(cancel::Args),
     Tail(tail::Args),
     Status(status::Args),
+    Channels(channels::Args),
+    Drain(drain::Args),
     DeadLetters(dead_letters::Args),
     Doctor(doctor::Args),
     Migrate(migrate::Args),
@@ -72,8 +79,11 @@ pub async fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args).await,
         Command::Send(args) => send::run(args).await,
         Command::Show(args) => show::run(args).await,
+        Command::Cancel(args) => cancel::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Channels(args) => channels::run(args).await,
+        Command::Drain(args) => drain::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,

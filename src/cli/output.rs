@@ -80,6 +80,11 @@ fn unwritable(error: io::Error) -> Failure {
     }
 }
 
+/// As the API answers it.
+pub(super) fn json(body: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(body).expect("the API's bodies have text keys only")
+}
+
 /// Columns as wide as their widest cell; the last one is not padded.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

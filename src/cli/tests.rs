@@ -44,6 +44,12 @@ fn what_the_readme_shows_is_understood() {
         &["show", "msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f", "--json", "--url", "http://h:1"],
         &["tail", "--status", "failed", "--channel", "hook"],
         &["status", "--json"],
+        &["channels", "list", "--json"],
+        &["channels", "show", "hook", "--json"],
+        &["channels", "pause", "hook", "--json", "--url", "http://h:1"],
+        &["channels", "resume", "hook"],
+        &["cancel", "msg_019ab0de-7a3c-7c1e-9a55-3f1b7c0d2e4f", "--json"],
+        &["drain", "3f9a", "--json"],
         &["doctor", "--log", "kafka://h", "--status", "cassandra://h/k"],
         &["migrate", "--log", "kafka://h", "--status", "cassandra://h/k"],
         &["config", "--default"],
@@ -63,6 +69,10 @@ fn what_makes_no_sense_is_a_usage_error() {
     check_refused(&["send"], ErrorKind::MissingRequiredArgument);
     check_refused(&["send", "a:1", "hi", "--timeout", "5s"], ErrorKind::MissingRequiredArgument);
     check_refused(&["show", "42"], ErrorKind::ValueValidation);
+    check_refused(&["cancel", "42"], ErrorKind::ValueValidation);
+    check_refused(&["channels", "pause"], ErrorKind::MissingRequiredArgument);
+    check_refused(&["channels", "pause", "A b"], ErrorKind::ValueValidation);
+    check_refused(&["drain"], ErrorKind::MissingRequiredArgument);
     check_refused(&["tail", "--status", "lost"], ErrorKind::ValueValidation);
     check_refused(&["serve", "--role", "cook"], ErrorKind::InvalidValue);
     check_refused(&["serve", "--set", "api.listen"], ErrorKind::ValueValidation);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::{Kind, Unusable};
 use super::load::Invalid;
 use super::secret::Secret;
-use super::{Limits, NotYet, Retry, units, validate};
+use super::{Breaker, Limits, Rate, Retry, units, validate};
 
 /// `kind` is the only key that all have and none has a default for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,9 +28,8 @@ pub struct Channel {
     pub limits: Limits,
     #[serde(default)]
     pub retry: Retry,
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "it is there to be refused")]
-    breaker: Option<NotYet>,
+    #[serde(default)]
+    pub breaker: Breaker,
     #[serde(flatten)]
     own: BTreeMap<String, Setting>,
 }
@@ -60,7 +59,7 @@ impl<'de> Deserialize<'de> for Setting {
 }
 
 /// Of every channel, as a refusal lists them.
-const COMMON_KEYS: &str = "kind, attempt_timeout, ambiguous, limits, retry";
+const COMMON_KEYS: &str = "kind, attempt_timeout, ambiguous, limits, retry, breaker";
 
 impl Channel {
     /// What a configuration without channels gets for each kind.
@@ -71,7 +70,7 @@ impl Channel {
             ambiguous: None,
             limits: Limits::default(),
             retry: Retry::default(),
-            breaker: None,
+            breaker: Breaker::default(),
             own: BTreeMap::new(),
         };
         let own = kind.simulated(simulator).into_iter();
@@ -86,6 +85,15 @@ impl Channel {
             Kind::WhatsApp | Kind::Instagram | Kind::Telegram => Duration::from_secs(10),
         };
         self.attempt_timeout.unwrap_or_else(of_kind)
+    }
+
+    /// WhatsApp refuses more to one recipient than this.
+    pub fn recipient_rate(&self) -> Option<Rate> {
+        let of_kind = || match self.kind {
+            Kind::WhatsApp => Some(Rate { every: Duration::from_secs(6), burst: 45 }),
+            Kind::Webhook | Kind::Instagram | Kind::Telegram => None,
+        };
+        self.limits.recipient.or_else(of_kind)
     }
 
     /// Whether an attempt whose answer was lost is made again. By default where `connector` can tell a repeat.

@@ -132,8 +132,52 @@ pub struct Simulator {
 pub struct Limits {
     /// Calls of the provider at a time, in one process.
     pub in_flight: u32,
-    #[serde(skip_serializing)]
-    per_second: Option<NotYet>,
+    /// Calls a second, of the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<f64>,
+    /// To one destination, of the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Rate>,
+    /// To one recipient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Rate>,
+    /// For one tenant, of the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Rate>,
+}
+
+/// One call `every`, and up to `burst` at once after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    #[serde(with = "units::duration")]
+    pub every: Duration,
+    #[serde(default = "one")]
+    pub burst: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// When calls of a provider (of a webhook: of a host) are stopped, and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// Of the last `window` calls.
+    pub failure_rate: f64,
+    pub window: u32,
+    /// Failures like an outage, with no success between.
+    pub consecutive: u32,
+    #[serde(with = "units::duration")]
+    pub slow_call: Duration,
+    /// The first time; doubles up to `open_for_max` while probes fail.
+    #[serde(with = "units::duration")]
+    pub open_for: Duration,
+    #[serde(with = "units::duration")]
+    pub open_for_max: Duration,
+    /// Most calls at a time while it is tried whether the provider is back; as many successes close it.
+    pub probes: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,16 +188,6 @@ pub struct Retry {
     /// Longest wait before each retry (the wait is drawn between nothing and this); the last one repeats.
     #[serde(with = "units::durations")]
     pub backoff: Vec<Duration>,
-}
-
-/// A key of a later version: refused by name wherever it is set.
-#[derive(Debug, Clone, Copy)]
-enum NotYet {}
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("is not supported yet"))
-    }
 }
 
 impl Default for Config {
@@ -228,7 +262,22 @@ impl Simulator {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 64, per_second: None }
+        Self { in_flight: 64, per_second: None, destination: None, recipient: None, tenant: None }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            failure_rate: 0.5,
+            window: 10,
+            consecutive: 3,
+            slow_call: seconds(5),
+            open_for: seconds(10),
+            open_for_max: seconds(30),
+            probes: 3,
+        }
     }
 }
 

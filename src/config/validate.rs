@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 
 use super::load::Invalid;
-use super::{Channel, Config, Kind};
+use super::{Breaker, Channel, Config, Kind};
 
 /// The log keeps records at least as long as a message may live, and a day more.
 pub const RETENTION_MIN: Duration = EXPIRY_MAX.saturating_add(Duration::from_secs(24 * 3_600));
@@ -60,6 +60,17 @@ fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {
     let attempt_timeouts = Duration::from_millis(1)..=ATTEMPT_TIMEOUT_MAX;
     within_time(&format!("{key}.attempt_timeout"), channel.attempt_timeout(), attempt_timeouts)?;
     within(&format!("{key}.limits.in_flight"), channel.limits.in_flight, 1..=65_536)?;
+    if let Some(per_second) = channel.limits.per_second {
+        within(&format!("{key}.limits.per_second"), per_second, 0.001..=1_000_000.0)?;
+    }
+    let limits = &channel.limits;
+    let rates = [("destination", limits.destination), ("recipient", limits.recipient), ("tenant", limits.tenant)];
+    for (name, rate) in rates.into_iter().filter_map(|(name, rate)| Some((name, rate?))) {
+        let every = Duration::from_micros(1)..=Duration::from_secs(24 * 3_600);
+        within_time(&format!("{key}.limits.{name}.every"), rate.every, every)?;
+        within(&format!("{key}.limits.{name}.burst"), rate.burst, 1..=1_000_000)?;
+    }
+    breaker(&format!("{key}.breaker"), &channel.breaker)?;
     within(&format!("{key}.retry.attempts"), channel.retry.attempts, 1..=100)?;
     let backoff = format!("{key}.retry.backoff");
     if channel.retry.backoff.is_empty() {
@@ -69,6 +80,21 @@ fn check_channel(key: &str, channel: &Channel) -> Result<(), Invalid> {
         within_time(&backoff, delay, Duration::ZERO..=Duration::from_secs(3_600))?;
     }
     channel.connector().map(drop).map_err(|invalid| invalid.below(key))
+}
+
+fn breaker(key: &str, breaker: &Breaker) -> Result<(), Invalid> {
+    within(&format!("{key}.failure_rate"), breaker.failure_rate, 0.01..=1.0)?;
+    within(&format!("{key}.window"), breaker.window, 1..=10_000)?;
+    within(&format!("{key}.consecutive"), breaker.consecutive, 1..=10_000)?;
+    within(&format!("{key}.probes"), breaker.probes, 1..=1_000)?;
+    let times = Duration::from_millis(1)..=Duration::from_secs(3_600);
+    within_time(&format!("{key}.slow_call"), breaker.slow_call, times.clone())?;
+    within_time(&format!("{key}.open_for"), breaker.open_for, times.clone())?;
+    within_time(&format!("{key}.open_for_max"), breaker.open_for_max, times)?;
+    if breaker.open_for > breaker.open_for_max {
+        return refuse(&format!("{key}.open_for_max"), "must be at least as long as `open_for`");
+    }
+    Ok(())
 }
 
 fn callbacks(config: &Config) -> Result<(), Invalid> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chat4all_cassandra::CassandraStatus;
 use chat4all_embedded::{log, status};
 use chat4all_kafka::KafkaLog;
-use chat4all_proto::Topic;
+use chat4all_proto::{ChannelName, Topic};
 use chat4all_runtime::Shutdown;
 use chat4all_storage::log::{Error as LogError, TopicKind, TopicSpec};
 use chat4all_storage::status::Error as StatusError;
@@ -100,6 +100,15 @@ pub async fn make_topics(config: &Config, log: &dyn Log, shutdown: &Shutdown) ->
     }
 }
 
+/// Makes the topic for what of a channel is parked, beside its outbound topic, if that is all there is of it: a channel that
+/// an earlier build worked and that is no longer configured.
+pub async fn make_parked(config: &Config, log: &dyn Log, channel: &ChannelName) -> Result<(), LogError> {
+    let partitions = log.ends(&Topic::Outbound(channel.clone())).await?.len();
+    let partitions = u32::try_from(partitions).expect("a topic has fewer partitions");
+    let kind = TopicKind::Stream { retention: config.retention };
+    log.ensure_topics(&[TopicSpec { topic: Topic::Parked(channel.clone()), partitions, kind }]).await
+}
+
 /// What both ports' errors come to.
 enum Trouble {
     /// May pass.
@@ -167,6 +176,8 @@ fn topics(config: &Config) -> Vec<TopicSpec> {
         stream(Topic::Inbound),
         TopicSpec { topic: Topic::Control, partitions: 1, kind: TopicKind::Latest },
     ];
-    topics.extend(config.channels.keys().map(|channel| stream(Topic::Outbound(channel.clone()))));
+    for channel in config.channels.keys() {
+        topics.extend([Topic::Outbound(channel.clone()), Topic::Parked(channel.clone())].map(stream));
+    }
     topics
 }

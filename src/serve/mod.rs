@@ -13,16 +13,17 @@ use std::time::Duration;
 
 use actix::{Arbiter, ArbiterHandle};
 use chat4all_connectors::partition_lanes::PartitionLanes;
-use chat4all_proto::ChannelName;
+use chat4all_proto::{ChannelName, ControlKey, Topic};
 use chat4all_recorder::PartitionRecorder;
 use chat4all_router::PartitionRouter;
 use chat4all_runtime::supervisor::Handle;
 use chat4all_runtime::worker::{Consumer, Drain, Limits, Worker};
-use chat4all_runtime::{Shutdown, clock};
+use chat4all_runtime::{Control, Shutdown, clock, control};
 use chat4all_simulator::Simulator;
 use chat4all_storage::{Log, Status};
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -31,6 +32,9 @@ use channels::Configured;
 
 /// How often old rows are looked for in the status store.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Longest wait until the wish that this process shall end is taken back.
+const TAKE_BACK_MAX: Duration = Duration::from_secs(1);
 
 /// Longest wait for the engines at the end: another process may hold them up.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -87,7 +91,9 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     let status = engines::open_status(&config).await?;
     let has_topics = engines::try_topics(&config, &*log).await?;
 
-    let process = Process { config, roles, channels: Vec::new(), log, status, shutdown, listens: Vec::new() };
+    let control = control::follow(&log, &shutdown);
+    let channels = Vec::new();
+    let process = Process { config, roles, channels, log, status, control, shutdown, listens: Vec::new() };
     process.run(with_simulator, has_topics).await
 }
 
@@ -98,6 +104,8 @@ struct Process {
     channels: Vec<Configured>,
     log: Arc<dyn Log>,
     status: Arc<dyn Status>,
+    /// What operators want.
+    control: watch::Receiver<Arc<Control>>,
     shutdown: Shutdown,
     listens: Vec<String>,
 }
@@ -111,6 +119,7 @@ impl Process {
             // Meanwhile whoever asks is told that the log is away.
             engines::make_topics(&self.config, &*self.log, &self.shutdown).await?;
         }
+        self.read_control().await;
         // Asked to end while the log was away, there is nobody to start or to tell.
         let workers = if self.shutdown.is_requested() { Vec::new() } else { self.start_work().await? };
         // Nothing new comes in before the workers drain; their own health is asked until they have.
@@ -119,6 +128,7 @@ impl Process {
         let (roles, channels) = (join_words(roles), join_words(self.config.channels.keys().map(ChannelName::as_str)));
         let (log, status) = (self.config.log.to_string(), self.config.status.to_string());
         info!(pid = std::process::id(), version, roles, channels, log, status, "running");
+        actix::spawn(end_when_asked(Arc::clone(&self.log), self.control.clone(), self.shutdown.clone()));
 
         self.shutdown.requested().await;
         for group in stops {
@@ -138,6 +148,16 @@ impl Process {
         match self.shutdown.failure() {
             Some(reason) => Err(Error::Failed(reason.to_owned())),
             None => Ok(()),
+        }
+    }
+
+    /// Before anything is worked on: what an operator has paused or cancelled must not be sent.
+    async fn read_control(&self) {
+        let mut control = self.control.clone();
+        tokio::select! {
+            () = self.shutdown.requested() => {}
+            // An error: shutdown is requested.
+            _ = control.wait_for(|control| control.is_read) => {}
         }
     }
 
@@ -195,6 +215,7 @@ impl Process {
             log: Arc::clone(&self.log),
             status: Arc::clone(&self.status),
             channels: self.channels.iter().map(Configured::for_api).collect(),
+            control: self.control.clone(),
         };
         chat4all_api::bind(options, parts).map_err(|error| Error::Port {
             what: "api",
@@ -229,7 +250,7 @@ impl Process {
             let arbiters: Vec<ArbiterHandle> =
                 (0..self.config.connectors.threads).map(|_| Arbiter::new().handle()).collect();
             for channel in &self.channels {
-                let settings = channel.for_connectors(limits, &self.config);
+                let settings = channel.for_connectors(limits, &self.control, &self.config);
                 let consumer = chat4all_connectors::start(&settings, &self.log, &arbiters, &self.shutdown)
                     .map_err(|error| channel.refused(&error))?;
                 stops.push(drained::<PartitionLanes>(consumer));
@@ -258,21 +279,18 @@ impl Process {
             }
         };
         let named = groups.iter().filter_map(|group| chat4all_connectors::channel_of_group(&group.group));
-        named
-            .filter(|channel| !self.config.channels.contains_key(channel))
-            .map(|channel| {
-                warn!(%channel, "no longer configured: what waits for it fails with `channel_removed`");
-                let commit_interval = self.config.commit_interval;
-                let limits = self.limits();
-                drained(chat4all_connectors::start_removed(
-                    &channel,
-                    limits,
-                    commit_interval,
-                    &self.log,
-                    &self.shutdown,
-                ))
-            })
-            .collect()
+        let mut workers = Vec::new();
+        for channel in named.filter(|channel| !self.config.channels.contains_key(channel)) {
+            warn!(%channel, "no longer configured: what waits for it fails with `channel_removed`");
+            if let Err(error) = engines::make_parked(&self.config, &*self.log, &channel).await {
+                warn!(%channel, %error, "what waits for it goes on waiting until its topic for what is parked can be made");
+            }
+            let (limits, commit_interval) = (self.limits(), self.config.commit_interval);
+            let worker =
+                chat4all_connectors::start_removed(&channel, limits, commit_interval, &self.log, &self.shutdown);
+            workers.push(drained(worker));
+        }
+        workers
     }
 
     fn limits(&self) -> Limits {
@@ -310,6 +328,20 @@ fn join(task: tokio::task::JoinHandle<()>) -> LocalBoxFuture<'static, ()> {
         }
     }
     .boxed_local()
+}
+
+/// Ends the process as a signal does once an operator asks for it, and takes the wish back.
+async fn end_when_asked(log: Arc<dyn Log>, mut control: watch::Receiver<Arc<Control>>, shutdown: Shutdown) {
+    if control.wait_for(|control| control.drain).await.is_err() {
+        return; // shutdown is requested
+    }
+    info!("draining: an operator asked for it");
+    let key = ControlKey::Drain(log.process().to_owned()).to_string();
+    let taken_back = tokio::time::timeout(TAKE_BACK_MAX, log.put_latest(&Topic::Control, &key, None)).await;
+    if !matches!(taken_back, Ok(Ok(()))) {
+        warn!(key, "the wish to drain could not be taken back; an api does it later");
+    }
+    shutdown.request();
 }
 
 /// Deletes what the status store has kept for long enough, until shutdown.

@@ -23,6 +23,7 @@ mod hostile_client;
 mod idle;
 mod licences;
 mod never_404;
+mod operator;
 mod oracles;
 mod outages;
 mod panics;

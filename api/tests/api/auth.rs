@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chat4all_api::{Options, Parts};
 use chat4all_storage::status::memory::MemoryStatus;
+use tokio::sync::watch;
 
 use crate::support::{Harness, RECORDER, ROUTER, Reply, TestLog, hello};
 
@@ -44,7 +45,8 @@ async fn without_a_key_only_loopback_is_served() {
         let mut options = Options::new(listen.parse().unwrap(), ROUTER, RECORDER);
         options.api_key = key.map(Into::into);
         assert!(!format!("{options:?}").contains(KEY));
-        let parts = Parts { log: TestLog::new(true), status: MemoryStatus::new(), channels: Vec::new() };
+        let control = watch::channel(Default::default()).1;
+        let parts = Parts { log: TestLog::new(true), status: MemoryStatus::new(), channels: Vec::new(), control };
         let result = chat4all_api::bind(options, parts);
         assert_eq!(result.as_ref().err().map(|error| error.kind()), expected, "{listen}");
         result.ok()

@@ -59,27 +59,6 @@ async fn messages_are_listed_by_status_and_channel() {
 }
 
 #[tokio::test]
-async fn channels_are_listed_with_what_waits() {
-    let harness = Harness::start();
-    harness.send(hello()).await;
-    let body = Reply::of(harness.get("/v1/channels")).await.json();
-    let expected = serde_json::json!({"name":"hook","kind":"test","in_flight_max":8,"attempts_max":5,
-        "highest_status":"delivered","waiting":1});
-    let hook = body["channels"].as_array().unwrap().iter().find(|channel| channel["name"] == "hook").unwrap();
-    assert_eq!(*hook, expected);
-    harness.log.silent.store(true, std::sync::atomic::Ordering::SeqCst);
-    let body = Reply::of(harness.get("/v1/channels")).await.json();
-    assert_eq!(body["channels"][1].get("waiting"), None);
-}
-
-#[tokio::test]
-async fn the_cluster_is_shown() {
-    let harness = Harness::start();
-    let body = Reply::of(harness.get("/v1/cluster")).await.json();
-    assert_eq!(body, serde_json::json!({"processes":[],"groups":[]}));
-}
-
-#[tokio::test]
 async fn requests_and_messages_are_counted() {
     let harness = Harness::start();
     harness.send(hello()).await;

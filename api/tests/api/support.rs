@@ -12,9 +12,10 @@ use chat4all_api::{ChannelInfo, Options, Parts, Server};
 use chat4all_channels::{
     Answer, Callbacks, Channel, Event, InboundMessage, Malformed, Outgoing, ReceiptOf, Request, Unfit, Unverified,
 };
-use chat4all_proto::http::{ClusterView, Problem};
+use chat4all_proto::http::{ClusterView, Problem, ProcessView};
 use chat4all_proto::outcome::Report;
 use chat4all_proto::{Content, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic};
+use chat4all_runtime::Shutdown;
 use chat4all_storage::Log;
 use chat4all_storage::log::{
     AppendError, Appended, Error, Fingerprint, Guarantees, LatestValues, NewRecord, Subscription, TopicSpec,
@@ -59,7 +60,9 @@ impl Harness {
             info("chat-other-app", ChatChannel { account: "3", secret: Some("other-secret") }),
             info("chat-unset", ChatChannel { account: "4", secret: None }),
         ];
-        let parts = Parts { log: Arc::clone(&log) as _, status: Arc::clone(&status) as _, channels };
+        let port: Arc<dyn Log> = log.clone();
+        let control = chat4all_runtime::control::follow(&port, &Shutdown::new());
+        let parts = Parts { log: port, status: Arc::clone(&status) as _, channels, control };
         let server = chat4all_api::bind(options, parts).unwrap();
         let base = format!("http://{}", server.addr());
         Self { server: Some(server), log, status, client: client(), base }
@@ -155,6 +158,9 @@ pub enum Mode {
 pub struct TestLog {
     writes_once: bool,
     state: Mutex<State>,
+    /// The topic `control`.
+    control: watch::Sender<Arc<LatestValues>>,
+    pub processes: Mutex<Vec<ProcessView>>,
     pub silent: AtomicBool,
     pub looks: AtomicUsize,
     released: Notify,
@@ -184,6 +190,8 @@ impl TestLog {
                 once: HashMap::new(),
                 appends: 0,
             }),
+            control: watch::Sender::default(),
+            processes: Mutex::default(),
             silent: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
             released: Notify::new(),
@@ -216,6 +224,16 @@ impl TestLog {
 
     pub fn messages(&self) -> Vec<Message> {
         self.records().iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect()
+    }
+
+    /// What the topic `control` holds.
+    pub fn control(&self) -> Arc<LatestValues> {
+        self.control.borrow().clone()
+    }
+
+    /// As another process would.
+    pub async fn put(&self, key: &str, value: &'static str) {
+        self.put_latest(&Topic::Control, key, Some(Bytes::from(value))).await.unwrap();
     }
 
     /// Makes `group` finish everything that is there.
@@ -275,12 +293,16 @@ impl Log for TestLog {
         self.state.lock().unwrap().oldest
     }
 
-    async fn ends(&self, _topic: &Topic) -> Result<Vec<u64>, Error> {
+    async fn ends(&self, topic: &Topic) -> Result<Vec<u64>, Error> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         if self.silent.load(Ordering::SeqCst) {
             return Err(Error::Unavailable("it is silent".into()));
         }
-        Ok(self.state.lock().unwrap().ends.clone())
+        // Nobody parks anything.
+        Ok(match topic {
+            Topic::Parked(_) => vec![0; PARTITIONS as usize],
+            _ => self.state.lock().unwrap().ends.clone(),
+        })
     }
 
     async fn committed(&self, group: &str, _topic: &Topic) -> Result<Vec<u64>, Error> {
@@ -289,7 +311,7 @@ impl Log for TestLog {
     }
 
     async fn cluster(&self) -> Result<ClusterView, Error> {
-        Ok(ClusterView { processes: Vec::new(), groups: Vec::new() })
+        Ok(ClusterView { processes: self.processes.lock().unwrap().clone(), groups: Vec::new() })
     }
 
     async fn ensure_topics(&self, _topics: &[TopicSpec]) -> Result<(), Error> {
@@ -300,12 +322,30 @@ impl Log for TestLog {
         unimplemented!("the api joins no group")
     }
 
-    async fn put_latest(&self, _topic: &Topic, _key: &str, _value: Option<Bytes>) -> Result<(), AppendError> {
-        unimplemented!("the api sets no latest value")
+    async fn put_latest(&self, topic: &Topic, key: &str, value: Option<Bytes>) -> Result<(), AppendError> {
+        assert_eq!(*topic, Topic::Control);
+        match self.state.lock().unwrap().mode {
+            Mode::Write => {}
+            Mode::Unavailable => return Err(AppendError::Unavailable("secret-of-the-log".into())),
+            Mode::Unknown | Mode::Hang => return Err(AppendError::Unknown("secret-of-the-log".into())),
+            Mode::Refuse => return Err(AppendError::Refused("secret-of-the-log".into())),
+        }
+        self.control.send_modify(|values| {
+            let values = Arc::make_mut(values);
+            match value {
+                Some(value) => drop(values.insert(key.to_owned(), value)),
+                None => drop(values.remove(key)),
+            }
+        });
+        Ok(())
     }
 
     async fn follow_latest(&self, _topic: &Topic) -> Result<watch::Receiver<Arc<LatestValues>>, Error> {
-        unimplemented!("the api follows no latest value")
+        Ok(self.control.subscribe())
+    }
+
+    fn process(&self) -> &str {
+        "ours"
     }
 
     async fn announce(&self, _roles: Vec<String>, _listens: Vec<String>) -> Result<(), Error> {

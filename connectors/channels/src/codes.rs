@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat4all_proto::envelope::OutcomeKind;
-use chat4all_proto::outcome::Outcome;
+use chat4all_proto::outcome::{Outcome, Scope};
 
 /// What a code says about the message, the recipient or our account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub enum Class {
     /// Wait, at least so many seconds: no attempt is burnt.
     Throttled {
         wait_secs: u64,
+        scope: Scope,
     },
     /// Try again, after at least so many seconds.
     Transient {
@@ -56,7 +57,7 @@ impl Class {
     pub fn outcome(self, asked: Option<Duration>) -> Outcome {
         let after = |wait_secs: u64| asked.max((wait_secs > 0).then(|| Duration::from_secs(wait_secs)));
         match self {
-            Self::Throttled { wait_secs } => Outcome::Throttled { after: after(wait_secs) },
+            Self::Throttled { wait_secs, scope } => Outcome::Throttled { after: after(wait_secs), scope },
             Self::Transient { wait_secs } => Outcome::Transient { after: after(wait_secs), attempts_max: None },
             Self::TransientAtMost { attempts } => Outcome::Transient { after: asked, attempts_max: Some(attempts) },
             Self::RecipientGone => Outcome::RecipientGone,
@@ -68,6 +69,11 @@ impl Class {
     pub fn kind(self) -> OutcomeKind {
         self.outcome(None).kind()
     }
+}
+
+/// Whether a failure with this status looks like an outage: a gateway found nobody behind it.
+pub fn is_outage_like(status: u16) -> bool {
+    matches!(status, 502..=504)
 }
 
 /// The row for a code, the one with its subcode first.

@@ -46,6 +46,11 @@ pub trait Channel: Send + Sync + 'static {
     /// Whether the receiver can drop a repeat: then an ambiguous attempt is made again.
     fn dedupes(&self) -> bool;
 
+    /// Finds the destination in a target, for a channel that has many: an outage or a limit of one is none of the others'.
+    fn destination(&self) -> fn(&str) -> Option<&str> {
+        |_| None
+    }
+
     /// Whether requests may go to loopback and private addresses: yes where the operator alone chooses the host.
     fn may_dial_private(&self) -> bool {
         true

@@ -15,5 +15,6 @@ pub fn report(silence: Silence) -> Report {
         Silence::TimedOut { after } => (Outcome::Ambiguous, None, format!("no answer within {after:?}")),
         Silence::Broken => (Outcome::Ambiguous, None, "the connection broke, or the answer was not HTTP".to_owned()),
     };
-    Report::new(outcome, code, Some(detail))
+    let outage_like = silence != Silence::ForbiddenTarget;
+    Report { outage_like, ..Report::new(outcome, code, Some(detail)) }
 }

@@ -1,9 +1,13 @@
 //! The circuit breaker of one provider or destination: it stops calls that would fail anyway, and tries carefully whether
-//! they would again succeed. Nobody asks it yet.
+//! they would again succeed. `failsafe` counts the failures; the states are ours, since its own read a clock and admit
+//! every caller while half-open.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use failsafe::failure_policy::{ConsecutiveFailures, FailurePolicy, consecutive_failures};
+
+use crate::mutant::{self, Mutant};
 use crate::retry::Unit;
 
 /// After closing, calls grow from a tenth of the slots to all of them.
@@ -51,8 +55,10 @@ impl Default for Policy {
 pub enum Verdict {
     /// It was answered, whatever was said about the one message.
     Success,
-    /// As in an outage: no connection, no answer, a gateway's error.
+    /// It failed, and somebody was there to say so.
     Failure,
+    /// As in an outage: no connection, no answer, a gateway's error.
+    Outage,
     /// Every further call would be refused alike: opens at once.
     Hopeless,
     /// It says nothing.
@@ -69,18 +75,67 @@ pub struct Permit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    Closed,
-    HalfOpen,
-    Open,
+    Closed = 0,
+    HalfOpen = 1,
+    Open = 2,
+}
+
+impl State {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// That it opens is what counts; for how long is decided here.
+type Trip = failsafe::backoff::Constant;
+
+const TRIPPED: Duration = Duration::ZERO;
+
+/// The share of failures among the last calls.
+#[derive(Debug)]
+struct Window {
+    /// Whether each of the last calls failed, oldest first.
+    calls: VecDeque<bool>,
+    len: usize,
+    failure_rate: f64,
+}
+
+impl Window {
+    fn push(&mut self, failed: bool) {
+        if self.calls.len() == self.len {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(failed);
+    }
+}
+
+impl FailurePolicy for Window {
+    fn record_success(&mut self) {
+        self.push(false);
+    }
+
+    fn mark_dead_on_failure(&mut self) -> Option<Duration> {
+        self.push(true);
+        let failed = self.calls.iter().filter(|failed| **failed).count() as f64;
+        let too_many = self.calls.len() == self.len && failed >= self.failure_rate * self.len as f64;
+        too_many.then_some(TRIPPED)
+    }
+
+    fn revived(&mut self) {
+        self.calls.clear();
+    }
 }
 
 #[derive(Debug)]
 enum Phase {
     Closed {
-        /// Whether each of the last calls failed, oldest first.
-        calls: VecDeque<bool>,
-        /// Failures since the last success.
-        consecutive: u32,
+        last_calls: Window,
+        /// Like an outage, with no success between.
+        in_a_row: ConsecutiveFailures<Trip>,
         /// When it closed after an outage.
         ramp_from: Option<Instant>,
     },
@@ -105,18 +160,22 @@ pub struct Breaker {
     /// Times it opened since it last closed.
     opened: u32,
     last_success: Option<Instant>,
+    /// States entered and not told yet.
+    changes: Vec<State>,
 }
 
 impl Breaker {
     pub fn new(policy: Policy) -> Self {
-        Self { policy, phase: closed(None), generation: 0, under_way: 0, opened: 0, last_success: None }
+        let phase = closed(&policy, None);
+        Self { policy, phase, generation: 0, under_way: 0, opened: 0, last_success: None, changes: Vec::new() }
     }
 
-    /// How many calls may start now, of at most `slots` at a time. Half-opens when its time has come.
+    /// How many calls may start now, of at most `slots` at a time.
     pub fn room(&mut self, slots: usize, now: Instant) -> usize {
         self.pass_time(now);
         match &self.phase {
             Phase::Open { .. } => 0,
+            Phase::HalfOpen { .. } if mutant::is(Mutant::UnboundedProbes) => slots,
             Phase::HalfOpen { under_way, succeeded, .. } => self.policy.probes.saturating_sub(under_way + succeeded),
             Phase::Closed { ramp_from, .. } => {
                 let passed = |from: &Instant| now.saturating_duration_since(*from).as_secs_f64() / RAMP.as_secs_f64();
@@ -154,25 +213,33 @@ impl Breaker {
         }
         match (&mut self.phase, verdict) {
             (_, Verdict::Neutral) | (Phase::Open { .. }, _) => {}
-            (_, Verdict::Hopeless) | (Phase::HalfOpen { .. }, Verdict::Failure) => self.open(now, jitter),
+            (_, Verdict::Hopeless) | (Phase::HalfOpen { .. }, Verdict::Failure | Verdict::Outage) => {
+                self.open(now, jitter)
+            }
             (Phase::HalfOpen { succeeded, .. }, Verdict::Success) => {
                 *succeeded += 1;
                 if *succeeded >= self.policy.probes {
                     self.opened = 0;
-                    self.enter(closed(Some(now)));
+                    self.enter(closed(&self.policy, Some(now)));
                 }
             }
-            (Phase::Closed { calls, consecutive, .. }, Verdict::Success | Verdict::Failure) => {
-                let failed = verdict == Verdict::Failure;
-                *consecutive = if failed { *consecutive + 1 } else { 0 };
-                if calls.len() == self.policy.window {
-                    calls.pop_front();
-                }
-                calls.push_back(failed || took > self.policy.slow_call);
-                let bad = calls.iter().filter(|failed| **failed).count() as f64;
-                let is_full = calls.len() == self.policy.window;
-                let too_many = is_full && bad >= self.policy.failure_rate * self.policy.window as f64;
-                if *consecutive >= self.policy.consecutive || too_many {
+            (Phase::Closed { last_calls, in_a_row, .. }, _) => {
+                let dead_in_a_row = match verdict {
+                    Verdict::Outage => in_a_row.mark_dead_on_failure(),
+                    Verdict::Success => {
+                        in_a_row.record_success();
+                        None
+                    }
+                    _ => None,
+                };
+                let failed = verdict != Verdict::Success || took > self.policy.slow_call;
+                let dead = if failed {
+                    last_calls.mark_dead_on_failure()
+                } else {
+                    last_calls.record_success();
+                    None
+                };
+                if dead_in_a_row.or(dead).is_some() {
                     self.open(now, jitter);
                 }
             }
@@ -196,6 +263,17 @@ impl Breaker {
         }
     }
 
+    /// Whether forgetting it changes nothing: closed, without failures to remember.
+    pub fn is_forgettable(&self) -> bool {
+        let Phase::Closed { last_calls, ramp_from: None, .. } = &self.phase else { return false };
+        self.under_way == 0 && !last_calls.calls.contains(&true)
+    }
+
+    /// The states entered since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<State> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// When a call last succeeded.
     pub fn last_success(&self) -> Option<Instant> {
         self.last_success
@@ -208,7 +286,8 @@ impl Breaker {
         }
     }
 
-    fn pass_time(&mut self, now: Instant) {
+    /// Half-opens when the time has come.
+    pub fn pass_time(&mut self, now: Instant) {
         match &self.phase {
             Phase::Open { until } if *until <= now => self.half_open(now),
             Phase::HalfOpen { since, .. } if *since + PROBE_MAX <= now => self.half_open(now),
@@ -235,16 +314,19 @@ impl Breaker {
         self.phase = phase;
         self.generation += 1;
         self.under_way = 0;
+        self.changes.push(self.state());
     }
 }
 
-fn closed(ramp_from: Option<Instant>) -> Phase {
-    Phase::Closed { calls: VecDeque::new(), consecutive: 0, ramp_from }
+fn closed(policy: &Policy, ramp_from: Option<Instant>) -> Phase {
+    let last_calls = Window { calls: VecDeque::new(), len: policy.window, failure_rate: policy.failure_rate };
+    let in_a_row = consecutive_failures(policy.consecutive, failsafe::backoff::constant(TRIPPED));
+    Phase::Closed { last_calls, in_a_row, ramp_from }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Verdict::{Failure, Hopeless, Neutral, Success};
+    use super::Verdict::{Failure, Hopeless, Neutral, Outage, Success};
     use super::*;
 
     const QUICK: Duration = Duration::from_millis(20);
@@ -295,10 +377,12 @@ mod tests {
             let mut case = case();
             case.calls(verdicts).is(state);
         };
-        check(&[Failure, Failure], State::Closed);
-        check(&[Failure, Failure, Failure], State::Open);
-        check(&[Failure, Failure, Success, Failure, Failure], State::Closed);
-        check(&[Failure, Neutral, Failure, Neutral, Failure], State::Open);
+        check(&[Outage, Outage], State::Closed);
+        check(&[Outage, Outage, Outage], State::Open);
+        check(&[Outage, Outage, Success, Outage, Outage], State::Closed);
+        check(&[Outage, Neutral, Outage, Failure, Outage], State::Open);
+        check(&[Failure; 9], State::Closed);
+        check(&[Failure; 10], State::Open);
         check(&[Success, Failure].repeat(4), State::Closed);
         check(&[Success, Failure].repeat(5), State::Open);
         check(&[Hopeless], State::Open);
@@ -319,7 +403,7 @@ mod tests {
     #[test]
     fn while_open_nobody_calls_and_then_only_the_probes() {
         let mut case = case();
-        case.calls(&[Failure; 3]);
+        case.calls(&[Outage; 3]);
         assert_eq!(case.room(), 0);
         assert_eq!(case.breaker.next_change(), Some(case.now + Duration::from_secs(10)));
         assert_eq!(case.pass(9).room(), 0);
@@ -337,13 +421,13 @@ mod tests {
     #[test]
     fn a_failed_probe_opens_it_for_twice_as_long_up_to_the_most() {
         let mut case = case();
-        case.calls(&[Failure; 3]);
+        case.calls(&[Outage; 3]);
         for seconds in [10, 20, 30, 30] {
             assert_eq!(case.pass(seconds - 1).room(), 0);
-            case.pass(1).calls(&[Failure]).is(State::Open);
+            case.pass(1).calls(&[Outage]).is(State::Open);
         }
         case.pass(30).calls(&[Success; 3]).is(State::Closed);
-        case.calls(&[Failure; 3]);
+        case.calls(&[Outage; 3]);
         assert_eq!(case.breaker.next_change(), Some(case.now + Duration::from_secs(10)), "it begins anew");
     }
 
@@ -360,7 +444,7 @@ mod tests {
     fn what_comes_late_says_nothing_about_the_next_state() {
         let mut case = case();
         let late = [case.breaker.start(), case.breaker.start(), case.breaker.start()];
-        case.calls(&[Failure; 3]).is(State::Open);
+        case.calls(&[Outage; 3]).is(State::Open);
         case.ends(late[0], Success);
         case.is(State::Open);
         assert_eq!(case.pass(10).room(), 3);
@@ -373,7 +457,7 @@ mod tests {
     #[test]
     fn a_probe_that_nobody_answers_is_given_up() {
         let mut case = case();
-        case.calls(&[Failure; 3]).pass(10);
+        case.calls(&[Outage; 3]).pass(10);
         for _ in 0..3 {
             assert!(case.room() > 0);
             let _ = case.breaker.start();
@@ -388,7 +472,7 @@ mod tests {
     #[test]
     fn after_an_outage_calls_grow_from_a_tenth_to_all() {
         let mut case = case();
-        case.calls(&[Failure; 3]).pass(10).calls(&[Success; 3]);
+        case.calls(&[Outage; 3]).pass(10).calls(&[Success; 3]);
         assert_eq!(case.room(), 7);
         let permit = case.breaker.start();
         assert_eq!(case.room(), 6, "what is under way counts");

@@ -4,7 +4,14 @@
 
 pub mod breaker;
 mod engine;
+pub mod gate;
 mod lanes;
+pub mod limits;
+pub mod mutant;
 pub mod retry;
 
-pub use engine::{Arrival, Attempt, Command, Engine, Event, Finished, Now, Passed, Policy, UNACKNOWLEDGED_MAX, WINDOW};
+pub use engine::{
+    Arrival, At, Attempt, Begin, Carried, Command, Commits, Engine, Event, Finished, Load, Now, Passed, Policy, Source,
+    UNACKNOWLEDGED_MAX, WINDOW,
+};
+pub use gate::Gate;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Longest wait that we choose ourselves while a provider throttles us or our account has a problem.
 pub const OWN_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest wait of a lane while the provider seems to be away.
+const OUTAGE_WAIT_MAX: Duration = Duration::from_secs(8);
 /// Longest wait that a provider may ask for.
 pub const ASKED_WAIT_MAX: Duration = Duration::from_secs(3_600);
 
@@ -43,6 +45,14 @@ impl Policy {
     pub fn delay(&self, burnt: u32, asked: Option<Duration>, jitter: Unit) -> Duration {
         let step = self.backoff.get(burnt.saturating_sub(1) as usize).or(self.backoff.last());
         let own = jitter.of(step.copied().unwrap_or_default());
+        own.max(asked.unwrap_or_default().min(ASKED_WAIT_MAX))
+    }
+
+    /// Wait after the `held`th failure in a row that burns no attempt, since nobody seems to be there. The breaker sets the
+    /// pace: a lane must be ready when it wants to try whether somebody is back.
+    pub fn outage(&self, held: u32, asked: Option<Duration>, jitter: Unit) -> Duration {
+        let step = self.backoff.get(held.saturating_sub(1) as usize).or(self.backoff.last());
+        let own = jitter.of(step.copied().unwrap_or_default().min(OUTAGE_WAIT_MAX));
         own.max(asked.unwrap_or_default().min(ASKED_WAIT_MAX))
     }
 

@@ -4,10 +4,10 @@ mod bench;
 
 use std::time::Duration;
 
-use bench::{Bench, ambiguous, said, start_of, throttled, took, transient};
-use chat4all_engine::{Command, Event, UNACKNOWLEDGED_MAX, retry};
+use bench::{Bench, ambiguous, aside, away, out, said, start_of, throttled, took, transient};
+use chat4all_engine::{At, Command, Event, Load, Source, UNACKNOWLEDGED_MAX, retry};
 use chat4all_proto::envelope::{OutcomeKind, Reason};
-use chat4all_proto::outcome::Outcome;
+use chat4all_proto::outcome::{Outcome, Scope};
 use chat4all_proto::progress::{FinishedSet, SPAN_MAX};
 use chat4all_proto::{DeliveryStatus, Generation};
 
@@ -71,7 +71,7 @@ fn a_retry_waits_its_step_times_the_jitter_given_and_keeps_the_lane() {
     bench.arrive(1, "a");
     for (number, step_seconds) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
         let attempt = bench.start_one();
-        assert_eq!((attempt.offset, attempt.number), (0, number));
+        assert_eq!((attempt.at.offset, attempt.number), (0, number));
         let commands = bench.finish_with(0, transient(), 0.5);
         let event = bench::event_of(&commands);
         assert_eq!(event.status, DeliveryStatus::Retrying);
@@ -86,7 +86,7 @@ fn a_retry_waits_its_step_times_the_jitter_given_and_keeps_the_lane() {
     let commands = bench.finish(0, transient());
     assert_eq!(bench::event_of(&commands).status, DeliveryStatus::Failed);
     assert_eq!(bench.start(10), NONE, "a crash now would have it tried again: nothing may overtake it");
-    bench.feed(Event::Published { offset: 0 });
+    bench.feed(Event::Published { at: out(0) });
     assert_eq!(bench.start(10), NONE, "nor while only the dead letter is written");
     bench.commit();
     assert_eq!(bench.start(10), [1], "the lane goes on once no takeover would try it again");
@@ -101,10 +101,10 @@ fn a_commit_lets_only_those_failed_lanes_go_on_that_it_covers() {
     bench.start(3);
     bench.finish(1, said(Outcome::RecipientGone, None));
     bench.finish(2, said(Outcome::RecipientGone, None));
-    bench.feed(Event::Published { offset: 1 });
+    bench.feed(Event::Published { at: out(1) });
     bench.commit();
     assert_eq!(bench.start(10), [3], "1 is in the finished set, 2 is not on the log yet");
-    bench.feed(Event::Published { offset: 2 });
+    bench.feed(Event::Published { at: out(2) });
     bench.commit();
     assert_eq!(bench.start(10), [4]);
 }
@@ -117,10 +117,10 @@ fn the_last_failure_makes_a_dead_letter_that_can_be_replayed() {
     bench.arrive(7, "a");
     bench.start_one();
     let commands = bench.finish(7, said(Outcome::TRANSIENT, Some("503")));
-    let [Command::Publish { offset: 7, event, dead_letter: Some(letter), ends: true }] = commands.as_slice() else {
+    let [Command::Publish { at, event, dead_letter: Some(letter), ends: true }] = commands.as_slice() else {
         panic!("{commands:?}");
     };
-    assert_eq!(event.reason, Some(Reason::AttemptsExhausted));
+    assert_eq!((*at, event.reason), (out(7), Some(Reason::AttemptsExhausted)));
     assert_eq!((letter.reason, letter.attempts, letter.code.as_deref()), (Reason::AttemptsExhausted, 1, Some("503")));
     assert_eq!((letter.source.topic.as_str(), letter.source.partition, letter.source.offset), ("hook-outbound", 3, 7));
     assert_eq!(letter.delivery.delivery_id, event.delivery_id);
@@ -176,7 +176,7 @@ fn a_recipient_that_is_gone_and_a_refused_message_fail_at_once() {
 
 #[test]
 fn throttled_and_account_problems_burn_nothing_however_often() {
-    for outcome in [Outcome::Throttled { after: None }, Outcome::AccountProblem] {
+    for outcome in [Outcome::Throttled { after: None, scope: Scope::Recipient }, Outcome::AccountProblem] {
         let mut bench = Bench::new();
         bench.arrive(0, "a");
         for call in 1..=50 {
@@ -188,7 +188,7 @@ fn throttled_and_account_problems_burn_nothing_however_often() {
         for _ in 1..5 {
             bench.start_one();
             assert_eq!(bench::event_of(&bench.finish(0, transient())).status, DeliveryStatus::Retrying);
-            bench.advance(8 * SECOND);
+            bench.advance(30 * SECOND);
         }
         bench.start_one();
         assert_eq!(
@@ -219,8 +219,8 @@ fn expiry_is_checked_before_each_attempt() {
     bench.lifetime = 10 * SECOND;
     bench.arrive(0, "a");
     bench.arrive(1, "a");
-    bench.advance(10 * SECOND);
-    let commands = bench.slots(5);
+    let mut commands = bench.advance(10 * SECOND);
+    commands.extend(bench.slots(5));
     assert_eq!(start_of(&commands), NONE, "neither is tried");
     let ends: Vec<_> = commands.iter().filter_map(bench::end_of).collect();
     assert_eq!(ends, [(0, DeliveryStatus::Expired), (1, DeliveryStatus::Expired)]);
@@ -247,9 +247,9 @@ fn a_retry_that_would_come_too_late_ends_at_the_expiry() {
     bench.finish(0, throttled(Some(600 * SECOND)));
     assert_eq!(bench.engine.next_wake(), Some(bench.start_of_time() + 500 * MS), "to look for slow attempts");
     bench.advance(SECOND);
+    bench.advance(3_500 * MS);
     assert_eq!(bench.engine.next_wake(), Some(bench.start_of_time() + 5 * SECOND));
-    bench.advance(4 * SECOND);
-    let commands = bench.slots(1);
+    let commands = bench.advance(500 * MS);
     assert_eq!(commands.iter().filter_map(bench::end_of).collect::<Vec<_>>(), [(0, DeliveryStatus::Expired)]);
 }
 
@@ -297,11 +297,11 @@ fn an_offset_is_finished_only_when_the_log_has_its_end() {
     bench.start_one();
     let commands = bench.finish(0, took());
     assert!(!commands.iter().any(|command| matches!(command, Command::Finish { .. })));
-    assert_eq!(bench.engine.commit(), (0, String::new()));
+    assert_eq!(bench.engine.commit()[0], (0, String::new()));
     assert!(!bench.engine.is_quiet());
-    let commands = bench.feed(Event::Published { offset: 0 });
-    assert!(matches!(commands.as_slice(), [Command::Finish { offset: 0 }]));
-    assert_eq!(bench.engine.commit(), (1, String::new()));
+    let commands = bench.feed(Event::Published { at: out(0) });
+    assert!(matches!(commands.as_slice(), [Command::Finish { at: At { offset: 0, .. } }]));
+    assert_eq!(bench.engine.commit()[0], (1, String::new()));
     assert!(bench.engine.is_quiet());
 }
 
@@ -316,7 +316,7 @@ fn nothing_more_starts_while_the_log_acknowledges_too_little() {
         bench.finish(offset, took());
     }
     assert_eq!(bench.start(10), NONE);
-    bench.feed(Event::Published { offset: 0 });
+    bench.feed(Event::Published { at: out(0) });
     assert_eq!(bench.start(10), [most]);
 }
 
@@ -328,11 +328,11 @@ fn the_commit_names_what_is_finished_above_the_watermark() {
     }
     bench.start(3);
     bench.deliver(6);
-    let (watermark, metadata) = bench.engine.commit();
+    let [(watermark, metadata), _] = bench.engine.commit();
     let finished = FinishedSet::decode(&metadata, watermark).unwrap();
     assert_eq!((watermark, finished), (4, FinishedSet::from_offsets([6])));
     bench.deliver(4);
-    assert_eq!(bench.engine.commit().0, 9);
+    assert_eq!(bench.engine.commit()[0].0, 9);
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn a_repeat_of_what_a_former_holder_finished_is_dropped_too() {
     assert_eq!(bench::finishes_of(&bench.arrive_as(52, "a", 101, Generation(0), 1)), [52], "in the finished set");
     assert_eq!(bench::finishes_of(&bench.arrive_as(53, "a", 101, Generation(0), 2)), [53], "its repeat");
     assert_eq!(bench.start(10), NONE);
-    assert_eq!(bench.engine.commit().0, 54);
+    assert_eq!(bench.engine.commit()[0].0, 54);
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn a_record_that_cannot_be_read_is_passed_over() {
     let mut bench = Bench::new();
     let commands = bench.arrive_unreadable(0);
     assert_eq!(bench::finishes_of(&commands), [0]);
-    assert_eq!(bench.engine.commit().0, 1);
+    assert_eq!(bench.engine.commit()[0].0, 1);
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn an_offset_that_came_before_is_not_worked_on_twice() {
     let commands = bench.arrive(5, "a");
     assert_eq!(bench::finishes_of(&commands), [5], "the second copy takes no room");
     assert_eq!(bench.start(10), [5]);
-    assert_eq!(bench.engine.commit().0, 5, "and the first is still unfinished");
+    assert_eq!(bench.engine.commit()[0].0, 5, "and the first is still unfinished");
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn the_partition_is_held_before_the_span_is_used_up_and_flows_again() {
     let mut held_at = None;
     for offset in 0..SPAN_MAX {
         let commands = bench.arrive(offset, &format!("lane {offset}"));
-        if commands.iter().any(|command| matches!(command, Command::Hold(true))) {
+        if commands.iter().any(|command| matches!(command, Command::Hold(Source::Outbound, true))) {
             held_at = Some(offset);
             break;
         }
@@ -433,7 +433,7 @@ fn the_partition_is_held_before_the_span_is_used_up_and_flows_again() {
     assert!((SPAN_MAX / 2..SPAN_MAX - 1_000).contains(&held_at), "{held_at}: room for what is on its way");
     bench.start(1);
     let commands = bench.deliver(0);
-    assert!(commands.iter().any(|command| matches!(command, Command::Hold(false))), "{commands:?}");
+    assert!(commands.iter().any(|command| matches!(command, Command::Hold(Source::Outbound, false))), "{commands:?}");
 }
 
 #[test]
@@ -446,14 +446,14 @@ fn after_drain_nothing_starts_and_what_is_under_way_ends() {
     bench.feed(Event::Drain);
     assert!(!bench.engine.is_quiet());
     bench.arrive(3, "c");
-    assert_eq!((bench.engine.ready(), bench.start(10)), (0, vec![]));
+    assert_eq!(bench.start(10), NONE);
     bench.deliver(0);
     bench.finish(2, transient());
     assert!(bench.engine.is_quiet());
     bench.advance(60 * SECOND);
     assert_eq!(bench.start(10), NONE, "no retry either");
     assert_eq!(bench.engine.next_wake(), None);
-    assert_eq!(bench.engine.commit().0, 1);
+    assert_eq!(bench.engine.commit()[0].0, 1);
 }
 
 #[test]
@@ -494,8 +494,8 @@ fn an_abandoned_attempt_is_made_again_uncounted_and_first_in_its_lane() {
     bench.arrive(1, "a");
     for call in 1..=20 {
         let attempt = bench.start_one();
-        assert_eq!((attempt.offset, attempt.number), (0, call));
-        assert!(bench.feed(Event::Abandoned { offset: 0 }).is_empty());
+        assert_eq!((attempt.at.offset, attempt.number), (0, call));
+        assert!(bench.feed(Event::Abandoned { at: out(0) }).is_empty());
         assert_eq!(bench.engine.in_flight(), 0);
         bench.advance(SECOND);
     }
@@ -510,9 +510,128 @@ fn an_answer_nobody_waits_for_changes_nothing() {
     bench.arrive(0, "a");
     bench.arrive(1, "b");
     assert!(bench.finish(0, took()).is_empty(), "not started");
-    assert!(bench.feed(Event::Abandoned { offset: 7 }).is_empty(), "not known");
+    assert!(bench.feed(Event::Abandoned { at: out(7) }).is_empty(), "not known");
     bench.start(2);
     bench.deliver(0);
     assert!(bench.finish(0, transient()).is_empty(), "ended");
     assert_eq!(bench.engine.in_flight(), 1);
+}
+
+#[test]
+fn an_outage_burns_nothing_unless_others_succeed() {
+    let mut alone = Bench::new();
+    alone.arrive(0, "a");
+    for _ in 0..50 {
+        alone.advance(8 * SECOND);
+        alone.start_one();
+        assert_eq!(bench::event_of(&alone.finish(0, away())).status, DeliveryStatus::Retrying);
+    }
+
+    let mut beside = Bench::new();
+    beside.arrive(0, "a");
+    for round in 1..=5 {
+        beside.arrive(round, "b");
+        beside.advance(8 * SECOND);
+        beside.start(2);
+        beside.finish(round, took());
+        beside.advance(MS);
+        let status = bench::event_of(&beside.finish(0, away())).status;
+        let expected = if round < 5 { DeliveryStatus::Retrying } else { DeliveryStatus::Failed };
+        assert_eq!(status, expected, "round {round}: the provider is there for others");
+    }
+}
+
+#[test]
+fn a_channel_that_is_paused_holds_its_partition_and_what_it_has() {
+    let mut bench = Bench::new();
+    bench.arrive(0, "a");
+    bench.gate.set_paused(true);
+    assert_eq!(bench.start(10), NONE);
+    let commands = bench.feed(Event::Tick);
+    assert!(commands.iter().all(|command| !matches!(command, Command::Hold(_, false))), "{commands:?}");
+    bench.gate.set_paused(false);
+    let commands = bench.advance(SECOND);
+    assert_eq!(commands.iter().filter(|command| matches!(command, Command::Hold(_, false))).count(), 2);
+    assert_eq!(bench.start(10), [0]);
+}
+
+#[test]
+fn what_is_cancelled_ends_wherever_it_stands_and_the_others_go_on() {
+    let mut bench = Bench::new();
+    for offset in 0..3 {
+        bench.arrive(offset, "a");
+    }
+    bench.start_one();
+    bench.cancel([0, 1]);
+    let commands = bench.advance(SECOND);
+    let ends: Vec<_> = commands.iter().filter_map(bench::end_of).collect();
+    assert_eq!(ends, [(1, DeliveryStatus::Cancelled)], "what is in flight is not known yet");
+    bench.finish(0, transient());
+    let mut commands = bench.advance(SECOND);
+    commands.extend(bench.slots(10));
+    assert_eq!(commands.iter().filter_map(bench::end_of).collect::<Vec<_>>(), [(0, DeliveryStatus::Cancelled)]);
+    assert_eq!(start_of(&commands), [2]);
+}
+
+/// Lanes a to d, of which a has two messages and cannot move.
+fn crowded() -> Bench {
+    let mut bench = Bench::new();
+    bench.policy.crowded = Load { records: 5, bytes: usize::MAX };
+    bench.restart();
+    bench.arrive(0, "a");
+    bench.start_one();
+    bench.finish(0, throttled(Some(600 * SECOND)));
+    bench.arrive(1, "a");
+    for (offset, lane) in [(2, "b"), (3, "c")] {
+        bench.arrive(offset, lane);
+    }
+    bench
+}
+
+#[test]
+fn a_lane_that_cannot_move_is_parked_whole_when_it_is_in_the_way() {
+    let mut bench = crowded();
+    let parked = bench::parked_of(&bench.arrive(4, "d"));
+    let places: Vec<_> = parked.iter().map(|(at, copy)| (*at, copy.position, copy.attempts)).collect();
+    assert_eq!(places, [(out(0), 0, 1), (out(1), 1, 0)], "first to last, with what was tried");
+    assert_eq!(bench.start(10), [2, 3, 4], "the others stay");
+    assert_eq!(bench.engine.commit()[0].0, 0, "its records are not finished yet");
+    let next = bench::parked_of(&bench.arrive(5, "a"));
+    assert_eq!(next.len(), 1, "what comes for the lane follows it");
+    for offset in [0, 1, 5] {
+        bench.feed(Event::Parked { at: out(offset) });
+    }
+    assert_eq!(bench.engine.commit()[0].0, 2, "the copies are on the log: the watermark is free");
+}
+
+#[test]
+fn a_parked_lane_comes_back_in_order_and_then_goes_the_straight_way() {
+    let mut bench = crowded();
+    bench.arrive(4, "d");
+    bench.start(10);
+    for offset in [0, 1] {
+        bench.feed(Event::Parked { at: out(offset) });
+    }
+    assert_eq!(bench::parked_of(&bench.come_back(0, "a", 1)).len(), 1, "before its turn: to the end");
+    assert!(bench::parked_of(&bench.come_back(1, "a", 0)).is_empty());
+    assert_eq!(bench.start_at(10), [aside(1)]);
+    assert!(bench::parked_of(&bench.come_back(2, "a", 1)).is_empty());
+    assert_eq!(bench::finishes_of(&bench.come_back(3, "a", 1)), [3], "a second copy");
+    assert!(bench::parked_of(&bench.arrive(6, "a")).is_empty(), "all of the lane is here: no detour any more");
+    bench.finish_at(aside(1), took());
+    assert_eq!(bench.start_at(10), [aside(2)]);
+    bench.finish_at(aside(2), took());
+    assert_eq!(bench.start_at(10), [out(6)]);
+}
+
+#[test]
+fn a_takeover_knows_what_is_parked_and_sends_nothing_past_it() {
+    let mut bench = Bench::new();
+    bench.rebuild("a", 7);
+    assert_eq!(bench::finishes_of(&bench.arrive(7, "a")), [7], "parked, and the commit did not know it yet");
+    assert_eq!(bench::parked_of(&bench.arrive(8, "a")).len(), 1, "behind it");
+    bench.arrive(9, "b");
+    assert_eq!(bench.start(10), [9]);
+    bench.come_back(0, "a", 7);
+    assert_eq!(bench.start_at(10), [aside(0)]);
 }

@@ -1,6 +1,6 @@
 //! The actor that holds a group membership and hands its partitions' records to their workers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use super::inflow::{Inflow, Limits};
 use super::messages::{Drain, Enqueue};
-use super::{Factory, Partition, Worker};
+use super::{Factory, Partition, Source, Worker};
 use crate::supervisor::{self, Alive, Restarts, Verdict};
 use crate::{Shutdown, clock, metrics};
 
@@ -34,8 +34,9 @@ const LAG_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub group: String,
+    /// The first one leads: partitions of the others go with those of its number.
     pub topics: Vec<Topic>,
-    /// For each partition.
+    /// For each topic of each partition.
     pub limits: Limits,
 }
 
@@ -48,18 +49,25 @@ pub struct Consumer<W: Worker> {
     factory: Factory<W>,
     shutdown: Shutdown,
     membership: Option<Arc<dyn LogConsumer>>,
-    held: HashMap<TopicPartition, Held<W>>,
-    restarts: HashMap<TopicPartition, Restarts>,
+    /// By partition number.
+    held: HashMap<u32, Held<W>>,
+    restarts: HashMap<u32, Restarts>,
     draining: bool,
     _alive: Alive,
 }
 
 struct Held<W: Worker> {
-    lease: Lease,
+    /// In the order of the worker's sources.
+    sources: Vec<(Lease, Arc<Inflow>)>,
     addr: Addr<W>,
-    inflow: Arc<Inflow>,
     /// Cancels what works under the lease when this is dropped.
     _gone: tokio_util::sync::DropGuard,
+}
+
+impl<W: Worker> Held<W> {
+    fn source(&self, lease: &Lease) -> Option<usize> {
+        self.sources.iter().position(|(held, _)| held == lease)
+    }
 }
 
 impl<W: Worker> Consumer<W> {
@@ -100,29 +108,41 @@ impl<W: Worker> Consumer<W> {
         ctx.add_stream(stream::poll_fn(move |cx| events.poll_recv(cx)));
     }
 
-    fn assigned(&mut self, Assignment { lease, offset, metadata }: Assignment, ctx: &mut Context<Self>) {
-        let Some(membership) = &self.membership else { return };
+    /// Starts a worker for each number.
+    fn assigned(&mut self, assignments: Vec<Assignment>, ctx: &mut Context<Self>) {
+        let mut by_number: BTreeMap<u32, Vec<Assignment>> = BTreeMap::new();
+        for assignment in assignments {
+            by_number.entry(assignment.lease.partition.partition).or_default().push(assignment);
+        }
+        for (number, mut assignments) in by_number {
+            let topics = &self.settings.topics;
+            assignments.sort_by_key(|it| topics.iter().position(|topic| *topic == it.lease.partition.topic));
+            self.start(number, assignments, ctx);
+        }
+    }
+
+    fn start(&mut self, number: u32, assignments: Vec<Assignment>, ctx: &mut Context<Self>) {
+        let Some(membership) = self.membership.clone() else { return };
+        let sources: Vec<Source> = assignments.into_iter().map(|it| self.source(it, &membership)).collect();
+        let gone = CancellationToken::new();
+        let (alive, pulse) = supervisor::pulse();
+        let held = sources.iter().map(|source| (source.lease.clone(), Arc::clone(&source.inflow))).collect();
+        let lead = sources[0].lease.clone();
+        let addr = (self.factory)(Partition { sources, consumer: membership, gone: gone.clone(), alive });
+        self.held.insert(number, Held { sources: held, addr, _gone: gone.drop_guard() });
+        let death = async move { pulse.stopped().await };
+        ctx.spawn(death.into_actor(self).map(move |(), consumer, ctx| consumer.died(lead, ctx)));
+    }
+
+    fn source(&self, assignment: Assignment, membership: &Arc<dyn LogConsumer>) -> Source {
+        let Assignment { lease, offset, metadata } = assignment;
         let finished = FinishedSet::decode(&metadata, offset).unwrap_or_else(|error| {
             warn!(%error, partition = %lease.partition, "what an earlier holder finished above its watermark comes again");
             FinishedSet::default()
         });
         self.tell_assigned(&lease, offset, &finished);
-        let gone = CancellationToken::new();
-        let (alive, pulse) = supervisor::pulse();
         let inflow = Arc::new(Inflow::new(Arc::clone(membership), lease.clone(), self.settings.limits));
-        let addr = (self.factory)(Partition {
-            lease: lease.clone(),
-            offset,
-            finished,
-            consumer: Arc::clone(membership),
-            inflow: Arc::clone(&inflow),
-            gone: gone.clone(),
-            alive,
-        });
-        let held = Held { lease: lease.clone(), addr, inflow, _gone: gone.drop_guard() };
-        self.held.insert(lease.partition.clone(), held);
-        let death = async move { pulse.stopped().await };
-        ctx.spawn(death.into_actor(self).map(move |(), consumer, ctx| consumer.died(lease, ctx)));
+        Source { lease, offset, finished, inflow }
     }
 
     /// Where a takeover starts is what explains every repeat after it. A first assignment starts from nothing.
@@ -136,13 +156,13 @@ impl<W: Worker> Consumer<W> {
         }
     }
 
-    /// A worker ended. If its lease is still ours, it died of a panic.
+    /// A worker ended, whose first source's lease this is. If that is still ours, it died of a panic.
     fn died(&mut self, lease: Lease, ctx: &mut Context<Self>) {
         if self.held(&lease).is_none() {
             return;
         }
         self.forget(&lease);
-        let verdict = self.restarts.entry(lease.partition.clone()).or_default().died(clock::instant());
+        let verdict = self.restarts.entry(lease.partition.partition).or_default().died(clock::instant());
         match verdict {
             Verdict::GiveUp => {
                 self.shutdown.fail(format!("the worker of {} died again and again", lease.partition));
@@ -161,24 +181,36 @@ impl<W: Worker> Consumer<W> {
     }
 
     fn held(&self, lease: &Lease) -> Option<&Held<W>> {
-        self.held.get(&lease.partition).filter(|held| held.lease == *lease)
+        self.held.get(&lease.partition.partition).filter(|held| held.source(lease).is_some())
     }
 
+    /// Lets go of a lease and those that were assigned with it.
     fn forget(&mut self, lease: &Lease) {
-        if self.held(lease).is_some() {
-            self.held.remove(&lease.partition);
-            metrics::forget_lag(&lease.partition);
+        if self.held(lease).is_some()
+            && let Some(held) = self.held.remove(&lease.partition.partition)
+        {
+            held.sources.iter().for_each(|(lease, _)| metrics::forget_lag(&lease.partition));
         }
     }
 
     fn hand_over(&mut self, lease: &Lease, records: Vec<Arc<Record>>, ctx: &mut Context<Self>) {
         let Some(held) = self.held(lease) else { return };
-        held.inflow.arrived(&records);
+        let Some(source) = held.source(lease) else { return };
+        held.sources[source].1.arrived(&records);
         // Awaited before the next event, so that batches keep their order. A dead worker is noticed by its pulse.
-        ctx.wait(held.addr.send(Enqueue { records }).into_actor(self).map(|_: Result<(), MailboxError>, _, _| ()));
+        ctx.wait(
+            held.addr.send(Enqueue { source, records }).into_actor(self).map(|_: Result<(), MailboxError>, _, _| ()),
+        );
     }
 
-    /// Drains one partition and gives it to its next holder. The others flow on meanwhile.
+    /// Drains each partition once and gives it to its next holder. The others flow on meanwhile.
+    fn revoke_all(&mut self, leases: Vec<Lease>, ctx: &mut Context<Self>) {
+        let by_number: BTreeMap<u32, Lease> =
+            leases.into_iter().map(|lease| (lease.partition.partition, lease)).collect();
+        by_number.into_values().for_each(|lease| self.revoke(lease, ctx));
+    }
+
+    /// One lease stands for those that were assigned with it.
     fn revoke(&mut self, lease: Lease, ctx: &mut Context<Self>) {
         let Some(membership) = self.membership.clone() else { return };
         let drained = self.held(&lease).map(|held| drain(held.addr.clone(), lease.partition.clone()));
@@ -217,7 +249,7 @@ impl<W: Worker> Consumer<W> {
         ctx.spawn(lags.into_actor(self).map(|lags, consumer, _| {
             // While the log cannot tell, the series keep their last values.
             for (partition, lag) in lags.unwrap_or_default() {
-                if consumer.held.contains_key(&partition) {
+                if consumer.held.contains_key(&partition.partition) {
                     metrics::record_lag(&partition, lag);
                 }
             }
@@ -247,11 +279,9 @@ impl<W: Worker> StreamHandler<Event> for Consumer<W> {
     fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
         fail::fail_point!("runtime::consumer");
         match event {
-            Event::Assigned(assignments) => {
-                assignments.into_iter().for_each(|assignment| self.assigned(assignment, ctx));
-            }
+            Event::Assigned(assignments) => self.assigned(assignments, ctx),
             Event::Records { lease, records } => self.hand_over(&lease, records, ctx),
-            Event::Revoking(leases) => leases.into_iter().for_each(|lease| self.revoke(lease, ctx)),
+            Event::Revoking(leases) => self.revoke_all(leases, ctx),
             Event::Lost(leases) => {
                 for lease in leases {
                     warn!(partition = %lease.partition, epoch = lease.epoch, "partition lost: its new holder does the rest");
@@ -273,7 +303,7 @@ impl<W: Worker> Handler<Drain> for Consumer<W> {
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.draining = true;
         let drains: Vec<_> =
-            self.held.values().map(|held| drain(held.addr.clone(), held.lease.partition.clone())).collect();
+            self.held.values().map(|held| drain(held.addr.clone(), held.sources[0].0.partition.clone())).collect();
         let membership = self.membership.take();
         let ending = async move {
             futures_util::future::join_all(drains).await;

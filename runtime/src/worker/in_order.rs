@@ -1,4 +1,5 @@
-//! A worker for roles that do one batch after the other: routers and recorders.
+//! A worker for roles that do one batch after the other: routers and recorders. Each source of a partition is a stream of
+//! its own, with its own commit.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::inflow::size_of_record;
-use super::{Drain, Enqueue, Partition, Worker};
+use super::{Drain, Enqueue, Partition, Source, Worker};
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -29,12 +30,12 @@ pub trait Process: Unpin + 'static {
     fn process(&self, batch: Rc<[Arc<Record>]>, desk: &Desk) -> LocalBoxFuture<'static, Result<Done, Failure>>;
 }
 
-/// What a process needs of its partition.
+/// What a process needs of the source whose records it is given.
 #[derive(Clone)]
 pub struct Desk {
     pub lease: Lease,
     pub consumer: Arc<dyn Consumer>,
-    /// Where this assignment of the partition started.
+    /// Where this assignment of the source started.
     pub started_at: u64,
 }
 
@@ -68,121 +69,146 @@ impl From<AppendError> for Failure {
     }
 }
 
-/// Owns one partition's queue of records. Ends when its lease is gone.
+/// Owns one partition's queues of records. Ends when its leases are gone.
 pub struct InOrder<P: Process> {
     process: P,
     partition: Partition,
-    desk: Desk,
+    streams: Vec<Stream>,
     commit_interval: Duration,
-    queue: VecDeque<Arc<Record>>,
-    busy: bool,
+    /// The leases are gone, or about to go: nothing is begun any more.
+    abandoned: bool,
     draining: bool,
-    /// One past the last finished record, and up to where that is committed.
-    finished: u64,
-    committed: u64,
-    commit_due: bool,
     /// Wakes whoever waits for the drain.
     idle: watch::Sender<bool>,
 }
 
-impl<P: Process> InOrder<P> {
-    pub fn new(process: P, partition: Partition, commit_interval: Duration) -> Self {
-        let desk = Desk {
-            lease: partition.lease.clone(),
-            consumer: Arc::clone(&partition.consumer),
-            started_at: partition.offset,
-        };
-        let offset = partition.offset;
+/// What is under way of one source.
+struct Stream {
+    desk: Desk,
+    queue: VecDeque<Arc<Record>>,
+    busy: bool,
+    /// One past the last finished record, and up to where that is committed.
+    finished: u64,
+    committed: u64,
+    commit_due: bool,
+}
+
+impl Stream {
+    fn new(source: &Source, consumer: &Arc<dyn Consumer>) -> Self {
+        let offset = source.offset;
         Self {
-            process,
-            partition,
-            desk,
-            commit_interval,
+            desk: Desk { lease: source.lease.clone(), consumer: Arc::clone(consumer), started_at: offset },
             queue: VecDeque::new(),
             busy: false,
-            draining: false,
             finished: offset,
             committed: offset,
             commit_due: false,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.busy && self.committed == self.finished
+    }
+}
+
+impl<P: Process> InOrder<P> {
+    pub fn new(process: P, partition: Partition, commit_interval: Duration) -> Self {
+        let stream = |source| Stream::new(source, &partition.consumer);
+        Self {
+            process,
+            streams: partition.sources.iter().map(stream).collect(),
+            partition,
+            commit_interval,
+            abandoned: false,
+            draining: false,
             idle: watch::Sender::new(false),
         }
     }
 
-    fn go_on(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
+    /// `at` is the place of a source, here and below.
+    fn go_on(&mut self, at: usize, ctx: &mut Context<Self>) {
+        let stream = &mut self.streams[at];
+        if stream.busy || self.abandoned {
             return;
         }
-        if self.draining || self.queue.is_empty() {
-            return self.commit_later(ctx);
+        if self.draining || stream.queue.is_empty() {
+            return self.commit_later(at, ctx);
         }
-        let count = self.queue.len().min(self.process.batch_max());
-        let batch = self.queue.drain(..count).collect();
-        self.work(batch, RETRY_FIRST, ctx);
+        let count = stream.queue.len().min(self.process.batch_max());
+        let batch = stream.queue.drain(..count).collect();
+        self.work(at, batch, RETRY_FIRST, ctx);
     }
 
-    fn work(&mut self, batch: Rc<[Arc<Record>]>, pause: Duration, ctx: &mut Context<Self>) {
-        self.busy = true;
-        let work = self.process.process(Rc::clone(&batch), &self.desk);
-        ctx.spawn(work.into_actor(self).map(move |result, worker, ctx| match result {
-            Ok(done) => worker.done(&batch, done, ctx),
-            Err(Failure::Fenced) => {
-                debug!(partition = %worker.desk.lease.partition, "fenced");
-                worker.abandon();
-            }
-            Err(Failure::Restart(reason)) => {
-                warn!(partition = %worker.desk.lease.partition, %reason, "beginning again from the last commit");
-                worker.desk.consumer.restart(&worker.desk.lease);
-                worker.abandon();
-            }
-            Err(Failure::Later(reason)) => {
-                warn!(partition = %worker.desk.lease.partition, %reason, pause_ms = pause.as_millis(), "trying again");
-                ctx.run_later(pause, move |worker, ctx| worker.work(batch, (pause * 2).min(RETRY_MAX), ctx));
+    fn work(&mut self, at: usize, batch: Rc<[Arc<Record>]>, pause: Duration, ctx: &mut Context<Self>) {
+        self.streams[at].busy = true;
+        let work = self.process.process(Rc::clone(&batch), &self.streams[at].desk);
+        ctx.spawn(work.into_actor(self).map(move |result, worker, ctx| {
+            let Desk { lease, consumer, .. } = &worker.streams[at].desk;
+            match result {
+                Ok(done) => worker.done(at, &batch, done, ctx),
+                Err(Failure::Fenced) => {
+                    debug!(partition = %lease.partition, "fenced");
+                    worker.abandon();
+                }
+                Err(Failure::Restart(reason)) => {
+                    warn!(partition = %lease.partition, %reason, "beginning again from the last commit");
+                    consumer.restart(lease);
+                    worker.abandon();
+                }
+                Err(Failure::Later(reason)) => {
+                    warn!(partition = %lease.partition, %reason, pause_ms = pause.as_millis(), "trying again");
+                    ctx.run_later(pause, move |worker, ctx| worker.work(at, batch, (pause * 2).min(RETRY_MAX), ctx));
+                }
             }
         }));
     }
 
-    /// Does nothing more: the lease is gone, or about to go. Stays busy so that nothing is begun.
     fn abandon(&mut self) {
+        self.abandoned = true;
         self.idle.send_replace(true);
     }
 
-    fn done(&mut self, batch: &[Arc<Record>], done: Done, ctx: &mut Context<Self>) {
-        self.busy = false;
+    fn done(&mut self, at: usize, batch: &[Arc<Record>], done: Done, ctx: &mut Context<Self>) {
+        let stream = &mut self.streams[at];
+        stream.busy = false;
         if let Some(last) = batch.last() {
-            self.finished = last.offset + 1;
+            stream.finished = last.offset + 1;
         }
         if done == Done::Committed {
-            self.committed = self.finished;
+            stream.committed = stream.finished;
         }
-        self.partition.inflow.finished(batch.len(), batch.iter().map(|record| size_of_record(record)).sum());
-        self.go_on(ctx);
-        self.commit_later(ctx);
+        let bytes = batch.iter().map(|record| size_of_record(record)).sum();
+        self.partition.sources[at].inflow.finished(batch.len(), bytes);
+        self.go_on(at, ctx);
+        self.commit_later(at, ctx);
     }
 
     /// Commits at the pace of commits; at once when draining.
-    fn commit_later(&mut self, ctx: &mut Context<Self>) {
-        if self.commit_due || self.committed == self.finished {
+    fn commit_later(&mut self, at: usize, ctx: &mut Context<Self>) {
+        let stream = &mut self.streams[at];
+        if stream.commit_due || stream.committed == stream.finished {
             self.tell_if_idle();
             return;
         }
-        self.commit_due = true;
+        stream.commit_due = true;
         let wait = if self.draining { Duration::ZERO } else { self.commit_interval };
-        ctx.run_later(wait, |worker, ctx| {
-            let commit = Commit { lease: worker.desk.lease.clone(), offset: worker.finished, metadata: String::new() };
-            let consumer = Arc::clone(&worker.desk.consumer);
-            let writing = commit_once(consumer, commit).into_actor(worker);
-            ctx.spawn(writing.map(|committed, worker, ctx| {
-                worker.commit_due = false;
+        ctx.run_later(wait, move |worker, ctx| {
+            let Stream { desk: Desk { lease, consumer, .. }, finished, .. } = &worker.streams[at];
+            let commit = Commit { lease: lease.clone(), offset: *finished, metadata: String::new() };
+            let writing = commit_once(Arc::clone(consumer), commit).into_actor(worker);
+            ctx.spawn(writing.map(move |committed, worker, ctx| {
+                let stream = &mut worker.streams[at];
+                stream.commit_due = false;
                 if let Some(offset) = committed {
-                    worker.committed = offset;
+                    stream.committed = offset;
                 }
-                worker.commit_later(ctx);
+                worker.commit_later(at, ctx);
             }));
         });
     }
 
     fn tell_if_idle(&self) {
-        if self.draining && !self.busy && self.committed == self.finished {
+        if self.draining && self.streams.iter().all(Stream::is_idle) {
             self.idle.send_replace(true);
         }
     }
@@ -217,9 +243,9 @@ impl<P: Process> Worker for InOrder<P> {
 impl<P: Process> Handler<Enqueue> for InOrder<P> {
     type Result = ();
 
-    fn handle(&mut self, Enqueue { records }: Enqueue, ctx: &mut Self::Context) {
-        self.queue.extend(records);
-        self.go_on(ctx);
+    fn handle(&mut self, Enqueue { source, records }: Enqueue, ctx: &mut Self::Context) {
+        self.streams[source].queue.extend(records);
+        self.go_on(source, ctx);
     }
 }
 
@@ -229,7 +255,7 @@ impl<P: Process> Handler<Drain> for InOrder<P> {
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         self.draining = true;
         let mut idle = self.idle.subscribe();
-        self.go_on(ctx);
+        (0..self.streams.len()).for_each(|at| self.go_on(at, ctx));
         Box::pin(async move {
             // An error means that the worker is gone: nothing is left to wait for.
             let _ = idle.wait_for(|idle| *idle).await;

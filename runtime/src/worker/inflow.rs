@@ -1,17 +1,17 @@
-//! Keeps what a partition holds in memory within bounds: above them its fetching is paused, below half of them resumed.
+//! Keeps what a source holds in memory within bounds: above them its fetching is paused, below half of them resumed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chat4all_storage::log::{Consumer, Lease, Record};
 
-/// Bounds for one partition. What was fetched before a pause took hold comes on top.
+/// Bounds for one source of a partition. What was fetched before a pause took hold comes on top.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub records_max: usize,
     pub bytes_max: usize,
 }
 
-/// Counts the records of one partition from their arrival until they are finished.
+/// Counts the records of one source from their arrival until they are finished.
 pub struct Inflow {
     consumer: Arc<dyn Consumer>,
     lease: Lease,
@@ -48,7 +48,7 @@ impl Inflow {
         self.steer(&mut state);
     }
 
-    /// Pauses the partition whatever is in memory, until called with false.
+    /// Pauses the source whatever is in memory, until called with false.
     pub fn hold(&self, held: bool) {
         let mut state = self.state();
         state.held = held;

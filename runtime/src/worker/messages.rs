@@ -5,11 +5,13 @@ use std::sync::Arc;
 use actix::Message;
 use chat4all_storage::log::Record;
 
-/// Further records of the partition, ascending. Answered as soon as they are queued: how much may be queued is bounded
-/// by the partition's `Inflow`.
+/// Further records of one source of the partition, ascending. Answered as soon as they are queued: how much may be queued
+/// is bounded by the source's `Inflow`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Enqueue {
+    /// Its place in `Partition::sources`.
+    pub source: usize,
     pub records: Vec<Arc<Record>>,
 }
 

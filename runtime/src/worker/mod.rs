@@ -1,6 +1,7 @@
 //! The ordered partition worker. A role says which actor works a partition off; [`Consumer`] joins the group, starts one
-//! such actor for each partition it is given, hands it the records in order, drains it when the partition goes to
-//! somebody else, and restarts it from the last commit when it panics.
+//! such actor for each partition number it is given, hands it the records in order, drains it when the partition goes to
+//! somebody else, and restarts it from the last commit when it panics. Where a role subscribes to several topics, the
+//! partitions of one number are one partition to its worker, with a source for each topic.
 //!
 //! Invariant: nothing here knows what a record means.
 
@@ -34,7 +35,7 @@ pub trait Worker: Actor<Context = Context<Self>> + Handler<Enqueue> + Handler<Dr
     const NAME: &'static str;
 }
 
-/// Starts a worker for a partition, on whatever arbiter suits the role.
+/// Starts a worker for a partition number, on whatever arbiter suits the role.
 pub type Factory<W> = Arc<dyn Fn(Partition) -> Addr<W> + Send + Sync>;
 
 /// Starts a supervised consumer on the current arbiter.
@@ -51,18 +52,36 @@ pub fn start<W: Worker>(
     })
 }
 
-/// One partition under one lease, as its worker gets it.
+/// One partition number under its leases, as its worker gets it.
 pub struct Partition {
+    /// One for each topic, in the order of [`Settings::topics`]. They come and go together.
+    pub sources: Vec<Source>,
+    /// For appends and commits under the sources' leases.
+    pub consumer: Arc<dyn LogConsumer>,
+    /// Cancelled when the leases are gone: abort everything, finish nothing more.
+    pub gone: CancellationToken,
+    pub alive: Alive,
+}
+
+/// What a worker gets of one topic.
+#[derive(Clone)]
+pub struct Source {
     pub lease: Lease,
     /// Where work starts: everything below is finished.
     pub offset: u64,
     /// What above `offset` is finished too.
     pub finished: FinishedSet,
-    /// For appends and commits under `lease`.
-    pub consumer: Arc<dyn LogConsumer>,
     /// Told of everything finished, it keeps the records in memory bounded.
     pub inflow: Arc<Inflow>,
-    /// Cancelled when the lease is gone: abort everything, finish nothing more.
-    pub gone: CancellationToken,
-    pub alive: Alive,
+}
+
+impl Partition {
+    /// The first source; for most roles the only one.
+    pub fn lead(&self) -> &Source {
+        &self.sources[0]
+    }
+
+    pub fn number(&self) -> u32 {
+        self.lead().lease.partition.partition
+    }
 }

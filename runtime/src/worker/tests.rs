@@ -22,12 +22,17 @@ use crate::Shutdown;
 use crate::supervisor::Handle;
 
 const GROUP: &str = "readers";
+/// The second one goes with the first.
+const BOTH: [Topic; 2] = [Topic::Messages, Topic::StatusUpdates];
 const WAIT: Duration = Duration::from_secs(10);
 
-/// What all workers of a test have done, by partition, and how they shall behave.
+/// Offsets by partition.
+type Offsets = BTreeMap<TopicPartition, Vec<u64>>;
+
+/// What all workers of a test have done, and how they shall behave.
 #[derive(Default)]
 struct World {
-    done: Mutex<BTreeMap<u32, Vec<u64>>>,
+    done: Mutex<Offsets>,
     /// Batches that still fail before one succeeds, and that still panic.
     failures: AtomicUsize,
     panics: AtomicUsize,
@@ -43,7 +48,7 @@ impl Process for Reader {
     }
 
     fn process(&self, batch: Rc<[Arc<Record>]>, desk: &Desk) -> LocalBoxFuture<'static, Result<Done, Failure>> {
-        let (world, partition) = (Arc::clone(&self.0), desk.lease.partition.partition);
+        let (world, partition) = (Arc::clone(&self.0), desk.lease.partition.clone());
         let take = |count: &AtomicUsize| count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         assert!(take(&world.panics).is_err(), "told to panic");
         let fails = take(&world.failures).is_ok();
@@ -62,36 +67,44 @@ impl Process for Reader {
 async fn log() -> Arc<MemoryLog> {
     let log = MemoryLog::new();
     let kind = TopicKind::Stream { retention: Duration::from_secs(3_600) };
-    let topic = TopicSpec { topic: Topic::Messages, partitions: 4, kind };
-    log.ensure_topics(&[topic]).await.expect("the topic is new");
+    let topics = BOTH.map(|topic| TopicSpec { topic, partitions: 4, kind: kind.clone() });
+    log.ensure_topics(&topics).await.expect("the topics are new");
     log
 }
 
 fn start(log: Arc<dyn Log>, world: &Arc<World>) -> Handle<Consumer<InOrder<Reader>>> {
+    start_on(&[Topic::Messages], log, world)
+}
+
+fn start_on(topics: &[Topic], log: Arc<dyn Log>, world: &Arc<World>) -> Handle<Consumer<InOrder<Reader>>> {
     let world = Arc::clone(world);
     let factory: Factory<InOrder<Reader>> = Arc::new(move |partition| {
         InOrder::new(Reader(Arc::clone(&world)), partition, Duration::from_millis(5)).start()
     });
-    let settings = Settings { group: GROUP.to_owned(), topics: vec![Topic::Messages], limits: ROOMY };
+    let settings = Settings { group: GROUP.to_owned(), topics: topics.to_vec(), limits: ROOMY };
     super::start(&log, settings, factory, &Shutdown::new())
 }
 
 const ROOMY: Limits = Limits { records_max: 1_000, bytes_max: 1 << 20 };
 
-/// Appends records of `count` keys each; the offsets by partition.
-async fn append(log: &MemoryLog, count: u128) -> BTreeMap<u32, Vec<u64>> {
+/// Appends `count` records of 17 keys.
+async fn append(log: &MemoryLog, count: u128) -> Offsets {
+    append_to(&Topic::Messages, log, count).await
+}
+
+async fn append_to(topic: &Topic, log: &MemoryLog, count: u128) -> Offsets {
     let records = (0..count).map(|n| NewRecord {
-        topic: Topic::Messages,
+        topic: topic.clone(),
         key: Key::raw(format!("default/{}", n % 17)),
         id: RecordId { uuid: uuid::Uuid::from_u128(n), generation: Generation(0) },
         value: Bytes::from_static(b"{}"),
         traceparent: None,
         once: None,
     });
-    let mut offsets: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    let mut offsets = Offsets::new();
     for appended in log.append(records.collect()).await.expect("the log is there") {
         if let Appended::At { partition, offset } = appended {
-            offsets.entry(partition).or_default().push(offset);
+            offsets.entry(TopicPartition::new(topic.clone(), partition)).or_default().push(offset);
         }
     }
     offsets
@@ -107,14 +120,18 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 }
 
 async fn until_all_committed(log: &MemoryLog) {
+    until_committed(&Topic::Messages, log).await;
+}
+
+async fn until_committed(topic: &Topic, log: &MemoryLog) {
     until("everything is committed", async || {
-        let ends = log.ends(&Topic::Messages).await.expect("the log is there");
-        log.committed(GROUP, &Topic::Messages).await.expect("the log is there") == ends
+        let ends = log.ends(topic).await.expect("the log is there");
+        log.committed(GROUP, topic).await.expect("the log is there") == ends
     })
     .await;
 }
 
-fn done(world: &World) -> BTreeMap<u32, Vec<u64>> {
+fn done(world: &World) -> Offsets {
     world.done.lock().expect("no test panics holding it").clone()
 }
 
@@ -145,7 +162,7 @@ async fn a_worker_that_panics_begins_again_from_the_last_commit() {
     let before = done(&world);
     world.panics.store(2, Ordering::SeqCst);
     let expected = append(&log, 20).await;
-    let with = |offsets: &BTreeMap<u32, Vec<u64>>| {
+    let with = |offsets: &Offsets| {
         offsets.iter().all(|(partition, offsets)| {
             let seen = &done(&world)[partition][before.get(partition).map_or(0, Vec::len)..];
             offsets.iter().all(|offset| seen.contains(offset))
@@ -210,4 +227,57 @@ async fn a_partition_that_goes_elsewhere_is_drained_first() {
     }
     until("the other one does everything", async || done(&world) == expected).await;
     second.addr().send(Drain).await.expect("it lives");
+}
+
+#[actix::test]
+async fn topics_that_go_together_are_streams_of_their_own() {
+    let (log, world) = (log().await, Arc::new(World::default()));
+    let first = start_on(&BOTH, log.clone(), &world);
+    let mut expected = Offsets::new();
+    let mut add = |more: Offsets| {
+        more.into_iter().for_each(|(partition, offsets)| expected.entry(partition).or_default().extend(offsets));
+        expected.clone()
+    };
+    let mut all = Offsets::new();
+    for topic in &BOTH {
+        all = add(append_to(topic, &log, 50).await);
+    }
+    let second = start_on(&BOTH, log.another(), &world);
+    for topic in &BOTH {
+        all = add(append_to(topic, &log, 200).await);
+    }
+    until("everything is done once, in order", async || done(&world) == all).await;
+    first.addr().send(Drain).await.expect("it lives");
+    for topic in &BOTH {
+        all = add(append_to(topic, &log, 50).await);
+    }
+    until("the other one does everything", async || done(&world) == all).await;
+    for topic in &BOTH {
+        until_committed(topic, &log).await;
+    }
+    second.addr().send(Drain).await.expect("it lives");
+}
+
+#[actix::test]
+async fn a_worker_that_panics_begins_all_its_sources_again() {
+    let (log, world) = (log().await, Arc::new(World::default()));
+    let _consumer = start_on(&BOTH, log.clone(), &world);
+    for topic in &BOTH {
+        append_to(topic, &log, 20).await;
+        until_committed(topic, &log).await;
+    }
+    let before = done(&world);
+    world.panics.store(3, Ordering::SeqCst);
+    let mut expected = Offsets::new();
+    for topic in &BOTH {
+        expected.extend(append_to(topic, &log, 20).await);
+    }
+    for topic in &BOTH {
+        until_committed(topic, &log).await;
+    }
+    for (partition, offsets) in done(&world) {
+        let since = &offsets[before.get(&partition).map_or(0, Vec::len)..];
+        assert!(expected[&partition].iter().all(|offset| since.contains(offset)), "{partition}: {offsets:?}");
+        assert!(since.iter().all(|offset| expected[&partition].contains(offset)), "{partition} repeats: {offsets:?}");
+    }
 }

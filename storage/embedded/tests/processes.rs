@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat4all_proto::Topic;
+use chat4all_proto::{Topic, TopicPartition};
 use chat4all_storage::Log;
 use chat4all_storage::log::{AppendError, Event};
 use rustix::process::Signal;
-use support::{Member, PARTITIONS, Process, Task, open, options, record, said};
+use support::{BOTH, Member, PARTITIONS, Process, Task, open, options, record, said};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -26,6 +26,7 @@ async fn child() {
     let log = open(&task.folder, task.options).await;
     match task.role.split_once(' ').unwrap_or((&task.role, "")) {
         ("member", _) => child_member(&log).await,
+        ("both", _) => child_both(&log).await,
         ("writer", name) => child_writer(&log, name).await,
         ("busy", _) => child_busy(&log).await,
         ("batches", name) => child_batches(&log, name).await,
@@ -54,6 +55,20 @@ async fn child_member(log: &Arc<dyn Log>) {
                 }
                 other => panic!("`{other}`?"),
             }
+        }
+    }
+}
+
+/// Holds its share of both topics, says how much, and commits all of it in one call.
+async fn child_both(log: &Arc<dyn Log>) {
+    let mut member = Member::join_to(log, "readers", &BOTH).await;
+    let mut said = said();
+    loop {
+        tokio::select! {
+            Some(()) = member.next(|_, event| if let Event::Lost(lost) = event { println!("\nlost {}", lost.len()) }) => {
+                println!("\nheld {}", member.held.len());
+            }
+            Some(_) = said.recv() => println!("\nrefused {}", member.commit(&member.held).await),
         }
     }
 }
@@ -156,6 +171,45 @@ async fn a_hung_process_loses_its_partitions_and_as_a_zombie_is_refused() {
     child.line(&format!("held {}", ALL / 2));
     assert_eq!(member.commit(&member.held).await, 0);
     log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_go_together_are_taken_over_together() {
+    for signal in [Signal::KILL, Signal::STOP] {
+        let session = Duration::from_millis(1_200);
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path(), options(session)).await;
+        let mut child = Process::start("both", folder.path(), session);
+        child.line(&format!("held {}", 2 * ALL));
+        child.say("commit");
+        child.line("refused 0");
+        match signal {
+            Signal::STOP => stop_outside_a_transaction(&log, &child).await,
+            _ => child.kill(),
+        }
+        let mut member = Member::join_to(&log, "readers", &BOTH).await;
+        member.until("everything is ours", |member| member.held.len() == 2 * ALL).await;
+        check_together(&member);
+        assert!(member.held.values().all(|held| held.lease.epoch == 2 && held.metadata == "mine"), "{:?}", member.held);
+        if signal == Signal::STOP {
+            child.signal(Signal::CONT);
+            child.line(&format!("lost {}", 2 * ALL));
+            member.until("half is ours", |member| member.held.len() == ALL).await;
+            check_together(&member);
+            child.line(&format!("held {ALL}"));
+        }
+        log.close().await;
+    }
+}
+
+/// Every number that is held has both topics, under one epoch.
+fn check_together(member: &Member) {
+    for (partition, held) in &member.held {
+        for topic in BOTH {
+            let other = member.held.get(&TopicPartition::new(topic, partition.partition));
+            assert_eq!(other.map(|other| other.lease.epoch), Some(held.lease.epoch), "{:?}", member.held);
+        }
+    }
 }
 
 /// Appends records of one key one by one and in small batches; says how long the longest took.

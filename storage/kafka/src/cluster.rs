@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use crate::consumer::Membership;
 use crate::latest::Value;
 use crate::producer::Outgoing;
 use crate::shared::Shared;
@@ -50,6 +51,9 @@ struct LeaseNote {
     /// Who holds the partition; nobody once it was given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     process: Option<String>,
+    /// Topics whose partition of this number goes with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    with: Vec<String>,
 }
 
 fn note(shared: &Shared, key: String, value: Option<Bytes>) -> Outgoing {
@@ -75,11 +79,10 @@ fn parse_lease_key(key: &str) -> Option<(&str, &str, u32)> {
     Some((group, topic, partition.parse().ok()?))
 }
 
-/// Notes that `partitions` of `group` are ours from now on. The answer holds their epochs. Blocks.
-pub(crate) fn take(shared: &Shared, group: &str, partitions: &[TopicPartition]) -> Result<Vec<u64>, AppendError> {
-    let value = json(&LeaseNote { process: Some(shared.process.to_string()) });
-    let notes = partitions.iter().map(|partition| note(shared, lease_key(group, partition), value.clone()));
-    let written = shared.producer.send_notes_and_wait(notes.collect(), NOTE_MAX)?;
+/// Notes that the partitions of these numbers are ours from now on. The answer holds the epoch of each. Blocks.
+pub(crate) fn take(me: &Membership, numbers: &[u32]) -> Result<Vec<u64>, AppendError> {
+    let notes = lease_notes(me, Some(me.shared.process.to_string()), numbers);
+    let written = me.shared.producer.send_notes_and_wait(notes, NOTE_MAX)?;
     let epochs = written.into_iter().map(|written| match written {
         Appended::At { offset, .. } => offset + 1,
         Appended::Repeated { .. } | Appended::Conflict => unreachable!("only with `once`"),
@@ -87,11 +90,18 @@ pub(crate) fn take(shared: &Shared, group: &str, partitions: &[TopicPartition]) 
     Ok(epochs.collect())
 }
 
-/// Notes that nobody holds `partitions`. Only people look at that: it is not worth waiting for long. Blocks.
-pub(crate) fn give_up(shared: &Shared, group: &str, partitions: &[TopicPartition]) {
-    let value = json(&LeaseNote { process: None });
-    let notes = partitions.iter().map(|partition| note(shared, lease_key(group, partition), value.clone()));
-    let _ = shared.producer.send_notes_and_wait(notes.collect(), GIVE_UP_MAX);
+/// Notes that nobody holds the partitions of these numbers. Only people look at that: it is not worth waiting for long.
+/// Blocks.
+pub(crate) fn give_up(me: &Membership, numbers: &[u32]) {
+    let _ = me.shared.producer.send_notes_and_wait(lease_notes(me, None, numbers), GIVE_UP_MAX);
+}
+
+/// One for each number, under the topic that leads.
+fn lease_notes(me: &Membership, process: Option<String>, numbers: &[u32]) -> Vec<Outgoing> {
+    let Some((lead, followers)) = me.topics.split_first() else { return Vec::new() };
+    let value = json(&LeaseNote { process, with: followers.iter().map(|topic| topic.1.to_string()).collect() });
+    let key = |number: &u32| lease_key(&me.group, &TopicPartition::new(lead.1.clone(), *number));
+    numbers.iter().map(|number| note(&me.shared, key(number), value.clone())).collect()
 }
 
 /// Tells who we are, now and every few seconds, until the log is closed.
@@ -150,23 +160,18 @@ pub(crate) async fn view(shared: &Arc<Shared>) -> Result<ClusterView, Error> {
 }
 
 fn describe(shared: &Shared, notes: &BTreeMap<String, Value>) -> Result<ClusterView, Error> {
-    let mut leases: BTreeMap<(&str, &str), Leases<'_>> = BTreeMap::new();
-    for (key, value) in notes {
-        if let Some((group, topic, partition)) = parse_lease_key(key) {
-            leases.entry((group, topic)).or_default().insert(partition, value);
-        }
-    }
+    let leases = leases(notes);
     let topics = topics(shared, &leases);
     let infos: Vec<&TopicInfo> = topics.values().collect();
     let bounds: BTreeMap<&str, Bounds> = topics.keys().copied().zip(read::all_bounds(shared, &infos)?).collect();
     let processes = processes(notes);
     let mut groups: Vec<GroupView> = Vec::new();
-    for ((group, topic), leases) in leases {
-        let committed = read::committed(shared, group, &topics[topic])?;
-        let partitions = partitions(topic, &leases, &committed, &bounds[topic], &processes);
-        match groups.last_mut().filter(|last| last.group == group) {
+    for ((group, topic), leases) in &leases {
+        let committed = read::committed(shared, group, &topics[&**topic])?;
+        let partitions = partitions(topic, leases, &committed, &bounds[&**topic], &processes);
+        match groups.last_mut().filter(|last| last.group == *group) {
             Some(last) => last.partitions.extend(partitions),
-            None => groups.push(GroupView { group: group.to_owned(), partitions }),
+            None => groups.push(GroupView { group: (*group).to_owned(), partitions }),
         }
     }
     Ok(ClusterView { processes, groups })
@@ -175,13 +180,26 @@ fn describe(shared: &Shared, notes: &BTreeMap<String, Value>) -> Result<ClusterV
 /// The notes of one group on one topic, by partition.
 type Leases<'a> = BTreeMap<u32, &'a Value>;
 
+/// By group and topic.
+fn leases(notes: &BTreeMap<String, Value>) -> BTreeMap<(&str, String), Leases<'_>> {
+    let mut leases: BTreeMap<(&str, String), Leases<'_>> = BTreeMap::new();
+    for (key, value) in notes {
+        let Some((group, topic, partition)) = parse_lease_key(key) else { continue };
+        let with = serde_json::from_slice::<LeaseNote>(&value.bytes).map(|note| note.with).unwrap_or_default();
+        for topic in with.into_iter().chain([topic.to_owned()]) {
+            leases.entry((group, topic)).or_default().insert(partition, value);
+        }
+    }
+    leases
+}
+
 /// Start and end of each partition.
 type Bounds = Vec<(u64, u64)>;
 
 /// The topics that anybody ever worked on, as far as partitions of them are known.
-fn topics<'a>(shared: &Shared, leases: &BTreeMap<(&str, &'a str), Leases<'_>>) -> BTreeMap<&'a str, TopicInfo> {
+fn topics<'a>(shared: &Shared, leases: &'a BTreeMap<(&str, String), Leases<'_>>) -> BTreeMap<&'a str, TopicInfo> {
     let mut topics: BTreeMap<&str, TopicInfo> = BTreeMap::new();
-    for (&(_, topic), leases) in leases {
+    for ((_, topic), leases) in leases {
         let name = || format!("{}{topic}", shared.options.topic_prefix).into();
         let info = topics.entry(topic).or_insert_with(|| TopicInfo { name: name(), partitions: 0 });
         info.partitions = info.partitions.max(leases.keys().next_back().map_or(0, |last| last + 1));

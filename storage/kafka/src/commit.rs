@@ -22,6 +22,9 @@ use crate::rebalance::MemberConsumer;
 
 /// Before a commit is tried again that a rebalance held up.
 const RETRY: Duration = Duration::from_millis(100);
+/// All commits that stand are repeated so often. For a topic that the group does not know, Kafka forgets a commit some
+/// time after it was made (`offsets.retention.minutes`), though we go on holding the partition.
+const RENEW_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Commits of one call, and who waits for them.
 pub(crate) struct Job {
@@ -53,6 +56,7 @@ pub(crate) struct Committer {
     consumer: Arc<MemberConsumer>,
     probe_interval: Duration,
     probed_at: Option<Instant>,
+    renewed_at: Instant,
 }
 
 /// What goes in one request.
@@ -66,7 +70,7 @@ struct Round {
 impl Committer {
     pub fn new(me: Arc<Membership>, consumer: Arc<MemberConsumer>) -> Self {
         let probe_interval = me.shared.options.session_timeout / 10;
-        Self { me, consumer, probe_interval, probed_at: None }
+        Self { me, consumer, probe_interval, probed_at: None, renewed_at: Instant::now() }
     }
 
     /// Until the poll thread has ended the membership.
@@ -75,15 +79,19 @@ impl Committer {
             let due = self.probed_at.map_or(Duration::ZERO, |at| self.probe_interval.saturating_sub(at.elapsed()));
             self.me.wait(due, |state| state.ended || !state.silent && (state.probe || !state.jobs.is_empty()));
             let mut ended = false;
+            let renew = self.renewed_at.elapsed() >= RENEW_INTERVAL;
             let round = self.me.with(|state| {
                 ended = state.ended;
-                gather(state)
+                gather(state, renew)
             });
             if ended {
                 return;
             }
             // Even when there is nothing to probe with: it would be due all the time.
             self.probed_at = Some(Instant::now());
+            if renew && !round.commits.is_empty() {
+                self.renewed_at = Instant::now();
+            }
             if !round.commits.is_empty() {
                 self.write(round);
             }
@@ -146,8 +154,9 @@ impl Committer {
     }
 }
 
-/// Takes the jobs that can be done now, the newest commit of each partition, or one to probe with.
-fn gather(state: &mut State) -> Round {
+/// Takes the jobs that can be done now, the newest commit of each partition, or one to probe with; with `renew`, all the
+/// others that stand too.
+fn gather(state: &mut State, renew: bool) -> Round {
     let mut round = Round { jobs: Vec::new(), commits: BTreeMap::new(), assigned: state.assigned };
     for job in std::mem::take(&mut state.jobs) {
         if !job.commits.iter().any(|commit| state.holds(&commit.lease)) {
@@ -163,22 +172,26 @@ fn gather(state: &mut State) -> Round {
             round.jobs.push(job);
         }
     }
-    if round.commits.is_empty() && !state.silent {
-        round.commits.extend(probe(state));
-    }
     if !state.silent {
+        if renew {
+            standing(state).for_each(|commit| {
+                round.commits.entry(commit.lease.partition.clone()).or_insert(commit);
+            });
+        } else if round.commits.is_empty() {
+            let shortest = standing(state).min_by_key(|commit| commit.metadata.len());
+            round.commits.extend(shortest.map(|commit| (commit.lease.partition.clone(), commit)));
+        }
         state.probe = false;
     }
     round
 }
 
-/// The shortest of the commits that are there already.
-fn probe(state: &State) -> Option<(TopicPartition, Commit)> {
-    let held = state.owned.values().filter(|owned| state.holds(&owned.lease));
-    let shortest = held.min_by_key(|owned| owned.committed.1.len())?;
-    let (offset, metadata) = shortest.committed.clone();
-    let lease = shortest.lease.clone();
-    Some((lease.partition.clone(), Commit { lease, offset, metadata }))
+/// The commits that are there already.
+fn standing(state: &State) -> impl Iterator<Item = Commit> {
+    state.owned.values().filter(|owned| state.holds(&owned.lease)).map(|owned| {
+        let (offset, metadata) = owned.committed.clone();
+        Commit { lease: owned.lease.clone(), offset, metadata }
+    })
 }
 
 /// A new list each time: metadata set twice on one would leak.
@@ -229,7 +242,7 @@ mod tests {
         let check = |phase, commits: &[(u64, u64)], expected: &[u64]| {
             let commits = commits.iter().map(|(epoch, offset)| commit(lease(0, *epoch), *offset)).collect();
             let (mut state, _answer) = state(phase, commits);
-            assert_eq!(offsets(&gather(&mut state)), expected);
+            assert_eq!(offsets(&gather(&mut state, false)), expected);
         };
         check(Phase::Held, &[(5, 7), (5, 8)], &[8]);
         check(Phase::Held, &[(5, 7), (4, 8)], &[7]);
@@ -240,9 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_is_renewed_beside_what_is_new() {
+        let (mut state, _answer) = state(Phase::Held, vec![commit(lease(0, 5), 7)]);
+        let (lease, committed) = (lease(1, 6), (4, "m".into()));
+        let owned = Owned { lease: lease.clone(), committed, position: 9, paused: false, phase: Phase::Held };
+        state.owned.insert(lease.partition.clone(), owned);
+        assert_eq!(offsets(&gather(&mut state, true)), [7, 4]);
+        assert_eq!(offsets(&gather(&mut state, true)), [3, 4]);
+        state.silent = true;
+        assert!(offsets(&gather(&mut state, true)).is_empty());
+    }
+
+    #[test]
     fn a_stale_lease_is_answered_at_once() {
         let (mut state, mut answer) = state(Phase::Held, vec![commit(lease(0, 4), 7), commit(lease(1, 5), 7)]);
-        gather(&mut state);
+        gather(&mut state, false);
         assert_eq!(answer.try_recv(), Ok(Ok(vec![lease(0, 4), lease(1, 5)])));
     }
 
@@ -250,9 +275,9 @@ mod tests {
     fn a_silent_member_commits_nothing() {
         let (mut state, mut answer) = state(Phase::Held, vec![commit(lease(0, 5), 7)]);
         state.silent = true;
-        assert!(offsets(&gather(&mut state)).is_empty());
+        assert!(offsets(&gather(&mut state, false)).is_empty());
         assert!(answer.try_recv().is_err(), "it waits");
         state.silent = false;
-        assert_eq!(offsets(&gather(&mut state)), [7]);
+        assert_eq!(offsets(&gather(&mut state, false)), [7]);
     }
 }

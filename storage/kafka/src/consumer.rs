@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chat4all_proto::{Topic, TopicPartition};
-use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, Recent};
+use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, Recent, Record};
 use tokio::sync::{oneshot, watch};
 
 use crate::commit::Job;
 use crate::shared::{KeepOpen, Sender, Shared, lock};
+use crate::topics::TopicInfo;
 use crate::{read, topics};
 
 /// Longest wait for a commit: a rebalance may hold it up.
@@ -23,8 +24,8 @@ pub(crate) const COMMIT_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Membership {
     pub shared: Arc<Shared>,
     pub group: Arc<str>,
-    /// The topics, by their names in Kafka.
-    pub topics: BTreeMap<String, Topic>,
+    /// The topics with their names in Kafka. The first one leads: the group knows of no other.
+    pub topics: Vec<(String, Topic)>,
     state: Mutex<State>,
     changed: Condvar,
     /// When the last request was begun by which the coordinator confirmed that we are a member.
@@ -84,7 +85,7 @@ pub(crate) enum Phase {
 }
 
 impl Membership {
-    pub fn new(shared: Arc<Shared>, group: &str, topics: BTreeMap<String, Topic>) -> Self {
+    pub fn new(shared: Arc<Shared>, group: &str, topics: Vec<(String, Topic)>) -> Self {
         Self {
             shared,
             group: group.into(),
@@ -93,6 +94,11 @@ impl Membership {
             changed: Condvar::new(),
             confirmed: watch::Sender::new(None),
         }
+    }
+
+    /// The partitions of one number: they are ours together or not at all.
+    pub fn together(&self, number: u32) -> impl Iterator<Item = TopicPartition> {
+        self.topics.iter().map(move |(_, topic)| TopicPartition::new(topic.clone(), number))
     }
 
     /// Reads or changes the state and wakes whoever waits for a change.
@@ -172,8 +178,7 @@ impl Membership {
 impl State {
     /// Whether commits and appends under `lease` are ours to make.
     pub fn holds(&self, lease: &Lease) -> bool {
-        let owned = self.owned.get(&lease.partition);
-        owned.is_some_and(|owned| owned.lease == *lease && matches!(owned.phase, Phase::Held | Phase::Revoking))
+        matches!(self.phase(lease), Some(Phase::Held | Phase::Revoking))
     }
 
     /// The membership is over: nothing is ours, and whoever waits need not.
@@ -185,8 +190,19 @@ impl State {
         self.jobs.drain(..).for_each(|job| job.answer(|_| false));
     }
 
-    fn owned(&mut self, lease: &Lease) -> Option<&mut Owned> {
-        self.owned.get_mut(&lease.partition).filter(|owned| owned.lease == *lease)
+    /// `None`: not under this lease.
+    pub fn phase(&self, lease: &Lease) -> Option<Phase> {
+        self.owned.get(&lease.partition).filter(|owned| owned.lease == *lease).map(|owned| owned.phase)
+    }
+
+    /// Sets it for all partitions of a number; their leases.
+    pub fn set_phase(&mut self, number: u32, phase: Phase) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        for owned in self.owned.values_mut().filter(|owned| owned.lease.partition.partition == number) {
+            owned.phase = phase;
+            leases.push(owned.lease.clone());
+        }
+        leases
     }
 
     fn submit(&mut self, commits: Vec<Commit>, reply: oneshot::Sender<Result<Vec<Lease>, Error>>) {
@@ -199,25 +215,35 @@ impl State {
     }
 
     fn release(&mut self, lease: &Lease) {
-        if let Some(owned) = self.owned(lease).filter(|owned| owned.phase == Phase::Revoking) {
-            owned.phase = Phase::Released;
+        if self.phase(lease) == Some(Phase::Revoking) {
+            self.set_phase(lease.partition.partition, Phase::Released);
         }
     }
 
     fn restart(&mut self, lease: &Lease) {
-        match self.owned(lease) {
-            Some(owned) if owned.phase == Phase::Held => {
-                owned.phase = Phase::Restarting;
-                self.requests.push(Request::Restart(lease.clone()));
-            }
-            Some(owned) if owned.phase == Phase::Revoking => owned.phase = Phase::Released,
-            _ => {}
+        if self.phase(lease) == Some(Phase::Held) {
+            self.set_phase(lease.partition.partition, Phase::Restarting);
+            self.requests.push(Request::Restart(lease.clone()));
+        } else {
+            self.release(lease);
         }
     }
 }
 
 /// The handle that the caller holds. It keeps the log open; dropping it ends the membership.
 pub(crate) struct Handle(pub Arc<Membership>, #[expect(dead_code, reason = "held, not used")] pub Arc<KeepOpen>);
+
+impl Handle {
+    /// The topic of a partition that is there, whoever holds it.
+    async fn topic_of(&self, partition: &TopicPartition) -> Result<Arc<TopicInfo>, Error> {
+        let topic = topics::existing(&self.0.shared, &partition.topic).await?;
+        if partition.partition < topic.partitions {
+            Ok(topic)
+        } else {
+            Err(Error::Refused(format!("there is no partition `{partition}`")))
+        }
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {
@@ -269,11 +295,13 @@ impl Consumer for Handle {
     }
 
     async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error> {
-        let (topic, number) = (topics::existing(&self.0.shared, &partition.topic).await?, partition.partition);
-        if number >= topic.partitions {
-            return Err(Error::Refused(format!("there is no partition `{partition}`")));
-        }
+        let (topic, number) = (self.topic_of(partition).await?, partition.partition);
         self.0.shared.blocking(move |shared| read::recent(shared, &topic.name, number, offset, count)).await
+    }
+
+    async fn read(&self, partition: &TopicPartition, from: u64, max: usize) -> Result<Vec<Arc<Record>>, Error> {
+        let (topic, number) = (self.topic_of(partition).await?, partition.partition);
+        self.0.shared.blocking(move |shared| read::records(shared, &topic.name, number, from, max)).await
     }
 
     async fn leave(&self) {
@@ -298,7 +326,7 @@ mod tests {
         // Nobody listens there: nothing is asked of a broker either.
         let options = Options { session_timeout: Duration::from_millis(200), ..Options::new("127.0.0.1:9") };
         let shared = Arc::new(Shared::new(options, "p".into()).unwrap());
-        let me = Membership::new(shared, "g", BTreeMap::new());
+        let me = Membership::new(shared, "g", Vec::new());
         let lease = Lease { partition: TopicPartition::new(Topic::Messages, 0), epoch: 5 };
         let committed = (0, String::new());
         let owned = Owned { lease: lease.clone(), committed, position: 0, paused: false, phase: Phase::Held };

@@ -1,6 +1,5 @@
 //! The port's [`Log`] on Kafka: hands each call to the part that does it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use bytes::Bytes;
 use chat4all_proto::Topic;
 use chat4all_proto::http::ClusterView;
 use chat4all_storage::diagnosis::Part;
-use chat4all_storage::log::{AppendError, Appended, Error, LatestValues, Log, NewRecord, Subscription, TopicSpec};
+use chat4all_storage::log::{
+    AppendError, Appended, Error, LatestValues, Log, NewRecord, Subscription, TopicSpec, check_counts,
+};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -55,11 +56,13 @@ impl Log for KafkaLog {
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error> {
-        let mut names = BTreeMap::new();
+        let (mut names, mut counts) = (Vec::new(), Vec::new());
         for topic in topics {
             let info = topics::existing(&self.shared, topic).await?;
-            names.insert(info.name.to_string(), topic.clone());
+            names.push((info.name.to_string(), topic.clone()));
+            counts.push((topic, info.partitions as usize));
         }
+        check_counts(counts)?;
         let (group, open) = (group.to_owned(), self.open.clone());
         self.shared.blocking(move |_| poll::join(open, &group, names)).await
     }
@@ -108,6 +111,10 @@ impl Log for KafkaLog {
             }
         });
         Ok(values)
+    }
+
+    fn process(&self) -> &str {
+        &self.shared.process
     }
 
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error> {

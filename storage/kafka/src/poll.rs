@@ -1,7 +1,7 @@
 //! The poll thread of one membership: it polls at least every 100 ms whatever happens, obeys its handle, and hands on what
 //! comes. It never waits for the one who reads the events: a hung reader stops the records, not the polls.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use crate::commit::Committer;
-use crate::consumer::{Handle, Membership, Phase, Request, State};
+use crate::consumer::{Handle, Membership, Phase, Request};
 use crate::read::number;
 use crate::rebalance::{Member, MemberConsumer};
 use crate::shared::{KeepOpen, lock, start};
@@ -46,15 +46,15 @@ pub(crate) struct Poll {
 }
 
 /// Becomes a member and starts its threads.
-pub(crate) fn join(open: Arc<KeepOpen>, group: &str, topics: BTreeMap<String, Topic>) -> Result<Subscription, Error> {
+pub(crate) fn join(open: Arc<KeepOpen>, group: &str, topics: Vec<(String, Topic)>) -> Result<Subscription, Error> {
     let shared = &open.0;
     let (channel, events) = mpsc::channel(EVENTS_MAX);
     let me = Arc::new(Membership::new(shared.clone(), group, topics));
     let member = Member { me: me.clone(), events: Mutex::new(Outgoing::new(channel)), failed: Mutex::default() };
     let config = shared.options.member(&shared.process, &shared.group_name(group));
     let consumer: MemberConsumer = config.create_with_context(member).map_err(|error| client::failure(&error))?;
-    let names: Vec<&str> = me.topics.keys().map(String::as_str).collect();
-    consumer.subscribe(&names).map_err(|error| client::failure(&error))?;
+    let lead: Vec<&str> = me.topics.iter().take(1).map(|(name, _)| name.as_str()).collect();
+    consumer.subscribe(&lead).map_err(|error| client::failure(&error))?;
     let poll = Poll {
         consumer: Arc::new(consumer),
         me: me.clone(),
@@ -110,15 +110,12 @@ impl Poll {
 
     /// A reader that is behind is why nothing comes: then there is nothing to mend.
     fn retake(&mut self, lease: Lease) {
-        let is_held = |state: &mut State| {
-            let owned = state.owned.get_mut(&lease.partition);
-            let held = owned.filter(|owned| owned.lease == lease && owned.phase == Phase::Held);
-            held.map(|owned| owned.phase = Phase::Restarting).is_some()
-        };
-        if self.behind_since.is_none() && self.me.with(is_held) {
-            lock(&self.member().events).push(Event::Lost(vec![lease.clone()]));
-            self.restarts.push(lease);
+        if self.behind_since.is_some() || self.me.peek(|state| state.phase(&lease)) != Some(Phase::Held) {
+            return;
         }
+        let lost = self.me.with(|state| state.set_phase(lease.partition.partition, Phase::Restarting));
+        lock(&self.member().events).push(Event::Lost(lost));
+        self.restarts.push(lease);
     }
 
     /// Each change reaches librdkafka once: a pause throws away what was fetched ahead.
@@ -153,14 +150,10 @@ impl Poll {
         }
         self.again_at = None;
         for lease in std::mem::take(&mut self.restarts) {
-            let wanted = |state: &mut State| {
-                let owned = state.owned.get(&lease.partition);
-                owned.is_some_and(|owned| owned.lease == lease && owned.phase == Phase::Restarting)
-            };
-            if !self.me.with(wanted) {
+            if self.me.peek(|state| state.phase(&lease)) != Some(Phase::Restarting) {
                 continue;
             }
-            if let Err(error) = self.member().restart(&self.consumer, &lease) {
+            if let Err(error) = self.member().restart(&self.consumer, lease.partition.partition) {
                 warn!(partition = %lease.partition, %error, "could not take a partition again, trying once more");
                 self.restarts.push(lease);
                 self.again_at = Some(Instant::now() + AGAIN);
@@ -264,7 +257,8 @@ impl Poll {
                 error!(%partition, position, start = low, end = high, "records were deleted before they were read");
                 metrics::record_skipped(&partition.topic);
                 self.me.with(|state| state.owned.get_mut(&partition).map(|owned| owned.position = target));
-                let reassigned = self.member().reassign(&self.consumer, &partition, target, paused);
+                let list = self.member().list([(&partition, target)]);
+                let reassigned = list.and_then(|list| self.member().reassign(&self.consumer, &list, paused));
                 reassigned.map_err(|error| client::failure(&error))
             });
             if let Err(error) = repaired {
@@ -280,14 +274,14 @@ impl Poll {
             reason = Some("the log was closed".into());
         }
         let (left, held) = self.me.with(|state| {
-            let held: Vec<_> = state.owned.keys().cloned().collect();
+            let held: BTreeSet<u32> = state.owned.keys().map(|partition| partition.partition).collect();
             let left = state.leave.take();
             state.end();
             (left, held)
         });
         self.me.unconfirm();
         if !held.is_empty() {
-            cluster::give_up(&self.me.shared, &self.me.group, &held);
+            cluster::give_up(&self.me, &held.into_iter().collect::<Vec<_>>());
         }
         {
             let mut events = lock(&self.member().events);

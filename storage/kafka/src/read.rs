@@ -1,10 +1,14 @@
-//! Reading back: ends, commits, and what lies below an offset. Everything here blocks.
+//! Reading aside: ends, commits, and records, without any membership. Everything here blocks.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat4all_storage::log::{Error, Recent};
+use chat4all_storage::log::outgoing::RECORDS_BYTES_MAX;
+use chat4all_storage::log::{Error, Recent, Record};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::{Logs, failure};
@@ -14,6 +18,11 @@ use crate::topics::TopicInfo;
 
 /// Longest pause between two records read back.
 const RECORD_MAX: Duration = Duration::from_secs(10);
+/// Reading takes no further record after this.
+const READ_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for records below the end that do not come: there is a gap, or a broker that has just become the leader
+/// does not know yet how much it may show.
+const GAP_MAX: Duration = Duration::from_secs(1);
 
 /// The offset of a partition as Kafka's own type.
 pub(crate) fn raw(offset: u64) -> Offset {
@@ -103,7 +112,11 @@ pub(crate) fn recent(
     // Offsets may have gaps: then one looks further back.
     loop {
         let start = end.saturating_sub(span).max(low);
-        let mut found = if start < end { read(shared, topic, partition, start..end)? } else { Vec::new() };
+        let mut found = Vec::new();
+        read(shared, topic, partition, start..end, |message| {
+            found.push(record::recent(message));
+            true
+        })?;
         if found.len() >= count || start == low || start >= end {
             found.drain(..found.len().saturating_sub(count));
             return Ok(found);
@@ -112,22 +125,52 @@ pub(crate) fn recent(
     }
 }
 
-fn read(shared: &Shared, topic: &str, partition: u32, offsets: std::ops::Range<u64>) -> Result<Vec<Recent>, Error> {
+/// Records that are there at or above `from`, up to `max`, fewer if that is a lot.
+pub(crate) fn records(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+    from: u64,
+    max: usize,
+) -> Result<Vec<Arc<Record>>, Error> {
+    if max == 0 {
+        return Ok(Vec::new());
+    }
+    let (low, high) = bounds(shared, topic, partition)?;
+    let (begun, mut found, mut bytes) = (Instant::now(), Vec::new(), 0);
+    read(shared, topic, partition, from.max(low)..high, |message| {
+        bytes += message.payload_len();
+        found.push(Arc::new(record::read(message)));
+        found.len() < max && bytes < RECORDS_BYTES_MAX && begun.elapsed() < READ_MAX
+    })?;
+    Ok(found)
+}
+
+/// Hands records to `take` until it has enough or there are no more of these `offsets`.
+fn read(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+    offsets: Range<u64>,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> bool,
+) -> Result<(), Error> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
     let reader = reader(shared, topic, partition, raw(offsets.start)).map_err(|error| failure(&error))?;
-    let mut found = Vec::new();
-    let mut deadline = Instant::now() + RECORD_MAX;
+    let (mut deadline, mut at_end) = (Instant::now() + RECORD_MAX, false);
     loop {
         match reader.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) if record::offset(&message) < offsets.end => {
-                let last = record::offset(&message) + 1 == offsets.end;
-                found.push(record::recent(&message));
-                deadline = Instant::now() + RECORD_MAX;
-                if last {
-                    return Ok(found);
+            Some(Ok(message)) => {
+                let offset = record::offset(&message);
+                if offset >= offsets.end || !take(&message) || offset + 1 == offsets.end {
+                    return Ok(());
                 }
+                (deadline, at_end) = (Instant::now() + RECORD_MAX, false);
             }
-            Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+            Some(Err(KafkaError::PartitionEOF(_))) => (deadline, at_end) = (Instant::now() + GAP_MAX, true),
             Some(Err(_)) | None if Instant::now() < deadline => {}
+            _ if at_end => return Ok(()),
             Some(Err(error)) => return Err(failure(&error)),
             None => return Err(Error::Unavailable("records could not be read back in time".into())),
         }

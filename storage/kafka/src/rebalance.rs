@@ -1,5 +1,8 @@
 //! What a member does when the group gives it partitions, asks them back, or has taken them away. Runs inside the poll
 //! of the poll thread: whatever happens here happens between two records.
+//!
+//! The group shares out the partitions of the topic that leads. Those of the same number in the other topics are assigned
+//! here by hand beside them, and let go here: the group knows nothing of them, and takes none of them away.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -74,19 +77,14 @@ impl Member {
     }
 
     fn assigned(&self, consumer: &MemberConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
-        let partitions = self.partitions(list);
-        let starts = match self.prepare(consumer, &partitions) {
+        let starts = match self.prepare(consumer, &numbers(list)) {
             Ok(starts) => starts,
             Err(error) => {
                 self.fail(error.to_string());
                 Vec::new()
             }
         };
-        let mut assigned = TopicPartitionList::new();
-        for (lease, start) in &starts {
-            let name = self.me.shared.name(&lease.partition.topic);
-            assigned.add_partition_offset(&name, number(lease.partition.partition), raw(start.offset))?;
-        }
+        let assigned = self.list(starts.iter().map(|(lease, start)| (&lease.partition, start.offset)))?;
         // Also when there are none: it ends this half of the rebalance.
         consumer.incremental_assign(&assigned)?;
         if assigned.count() > 0 {
@@ -117,14 +115,14 @@ impl Member {
         }
     }
 
-    /// Finds out where `partitions` start and takes their leases. Tries for a while.
-    fn prepare(&self, consumer: &MemberConsumer, partitions: &[TopicPartition]) -> Result<Vec<(Lease, Start)>, Error> {
-        if partitions.is_empty() {
+    /// Finds out where the partitions of `numbers` start and takes their leases. Tries for a while.
+    fn prepare(&self, consumer: &MemberConsumer, numbers: &[u32]) -> Result<Vec<(Lease, Start)>, Error> {
+        if numbers.is_empty() {
             return Ok(Vec::new());
         }
         let deadline = Instant::now() + PREPARE_MAX;
         loop {
-            match self.try_prepare(consumer, partitions) {
+            match self.try_prepare(consumer, numbers) {
                 Err(Error::Unavailable(reason)) if Instant::now() < deadline => {
                     warn!(group = &*self.me.group, reason, "could not take partitions, trying again");
                     self.me.wait(PREPARE_AGAIN, |state| state.leave.is_some());
@@ -134,23 +132,24 @@ impl Member {
         }
     }
 
-    fn try_prepare(
-        &self,
-        consumer: &MemberConsumer,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<(Lease, Start)>, Error> {
-        let committed = self.committed(consumer, partitions)?;
+    fn try_prepare(&self, consumer: &MemberConsumer, numbers: &[u32]) -> Result<Vec<(Lease, Start)>, Error> {
+        let partitions = self.together(numbers);
+        let committed = self.committed(consumer, &partitions)?;
         let mut starts = Vec::with_capacity(partitions.len());
-        for partition in partitions {
+        for partition in &partitions {
             let name = self.me.shared.name(&partition.topic);
             let (low, _) = read::bounds(&self.me.shared, &name, partition.partition)?;
             starts.push(start(partition, low, committed.get(partition)));
         }
-        let epochs = cluster::take(&self.me.shared, &self.me.group, partitions)
-            .map_err(|error| Error::Unavailable(error.to_string()))?;
-        let leases =
-            partitions.iter().zip(epochs).map(|(partition, epoch)| Lease { partition: partition.clone(), epoch });
-        Ok(leases.zip(starts).collect())
+        let epochs = self.take(numbers)?;
+        let lease = |partition: TopicPartition| Lease { epoch: epochs[&partition.partition], partition };
+        Ok(partitions.into_iter().map(lease).zip(starts).collect())
+    }
+
+    /// Takes the leases of `numbers`: the epoch of each.
+    fn take(&self, numbers: &[u32]) -> Result<BTreeMap<u32, u64>, Error> {
+        let epochs = cluster::take(&self.me, numbers).map_err(|error| Error::Unavailable(error.to_string()))?;
+        Ok(numbers.iter().copied().zip(epochs).collect())
     }
 
     fn committed(
@@ -175,13 +174,14 @@ impl Member {
     }
 
     fn revoked(&self, consumer: &MemberConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
-        let partitions = self.partitions(list);
+        let partitions = self.together(&numbers(list));
         if consumer.assignment_lost() {
             self.lose(&partitions);
         } else {
             self.hand_over(consumer, &partitions);
         }
-        consumer.incremental_unassign(list)
+        // Also those that the group knows nothing of: what is not let go here would be consumed twice from now on.
+        consumer.incremental_unassign(&self.list(partitions.iter().map(|partition| (partition, 0)))?)
     }
 
     /// They are gone already.
@@ -257,42 +257,62 @@ impl Member {
         }
     }
 
-    /// Gives a partition up and takes it again, from its last commit on.
-    pub fn restart(&self, consumer: &MemberConsumer, lease: &Lease) -> Result<(), Error> {
-        let epochs = cluster::take(&self.me.shared, &self.me.group, std::slice::from_ref(&lease.partition));
-        let epoch = epochs.map_err(|error| Error::Unavailable(error.to_string()))?.remove(0);
-        let committed = self.me.with(|state| state.owned.get(&lease.partition).map(|owned| owned.committed.clone()));
-        let Some((offset, metadata)) = committed else { return Ok(()) };
-        let reassigned = self.reassign(consumer, &lease.partition, offset, false);
+    /// Gives the partitions of a number up and takes them again, from their last commits on.
+    pub fn restart(&self, consumer: &MemberConsumer, number: u32) -> Result<(), Error> {
+        let epoch = self.take(&[number])?[&number];
+        let (mut old, mut starts) = (Vec::new(), Vec::new());
+        self.me.peek(|state| {
+            for owned in self.me.together(number).filter_map(|partition| state.owned.get(&partition)) {
+                let (offset, metadata) = owned.committed.clone();
+                old.push(owned.lease.clone());
+                starts.push((Lease { epoch, ..owned.lease.clone() }, Start { offset, metadata }));
+            }
+        });
+        let list = self.list(starts.iter().map(|(lease, start)| (&lease.partition, start.offset)));
+        let reassigned = list.and_then(|list| self.reassign(consumer, &list, false));
         reassigned.map_err(|error| client::failure(&error))?;
-        lock(&self.events).forget(std::slice::from_ref(lease));
-        let lease = Lease { partition: lease.partition.clone(), epoch };
-        self.begin(vec![(lease, Start { offset, metadata })]);
+        lock(&self.events).forget(&old);
+        self.begin(starts);
         Ok(())
     }
 
-    /// Fetches a partition that is ours from `offset` on, once it is not `paused`.
+    /// Fetches partitions that are ours from the offsets of `list` on, once they are not `paused`.
     pub fn reassign(
         &self,
         consumer: &MemberConsumer,
-        at: &TopicPartition,
-        offset: u64,
+        list: &TopicPartitionList,
         paused: bool,
     ) -> Result<(), KafkaError> {
+        consumer.incremental_unassign(list)?;
+        consumer.incremental_assign(list)?;
+        if paused { Ok(()) } else { consumer.resume(list) }
+    }
+
+    /// Partitions as Kafka knows them, each with an offset.
+    pub fn list<'a>(
+        &self,
+        places: impl IntoIterator<Item = (&'a TopicPartition, u64)>,
+    ) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.me.shared.name(&at.topic), number(at.partition), raw(offset))?;
-        consumer.incremental_unassign(&list)?;
-        consumer.incremental_assign(&list)?;
-        if paused { Ok(()) } else { consumer.resume(&list) }
+        for (at, offset) in places {
+            list.add_partition_offset(&self.me.shared.name(&at.topic), number(at.partition), raw(offset))?;
+        }
+        Ok(list)
     }
 
     pub fn partition(&self, name: &str, number: i32) -> Option<TopicPartition> {
-        Some(TopicPartition::new(self.me.topics.get(name)?.clone(), u32::try_from(number).ok()?))
+        let (_, topic) = self.me.topics.iter().find(|(known, _)| known == name)?;
+        Some(TopicPartition::new(topic.clone(), u32::try_from(number).ok()?))
     }
 
-    fn partitions(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
-        list.elements().iter().filter_map(|element| self.partition(element.topic(), element.partition())).collect()
+    fn together(&self, numbers: &[u32]) -> Vec<TopicPartition> {
+        numbers.iter().flat_map(|number| self.me.together(*number)).collect()
     }
+}
+
+/// What the group gives or asks back, all of it of the topic that leads.
+fn numbers(list: &TopicPartitionList) -> Vec<u32> {
+    list.elements().iter().filter_map(|element| u32::try_from(element.partition()).ok()).collect()
 }
 
 /// Where a partition starts whose first record is `low`.

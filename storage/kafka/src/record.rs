@@ -45,6 +45,7 @@ fn event_type(topic: &Topic) -> &'static str {
     match topic {
         Topic::Messages => "chat4all.message",
         Topic::Outbound(_) => "chat4all.delivery",
+        Topic::Parked(_) => "chat4all.parked",
         Topic::StatusUpdates => "chat4all.status",
         Topic::DeadLetters => "chat4all.dead-letter",
         Topic::Inbound => "chat4all.inbound",

@@ -7,13 +7,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use chat4all_kafka::{KafkaLog, Options};
-use chat4all_proto::Topic;
+use chat4all_proto::{Topic, TopicPartition};
 use chat4all_storage::Log as _;
 use chat4all_storage::log::{AppendError, Appended, Commit, Error, Event, Subscription};
 use rdkafka::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use support::{PATIENCE, options, record, specs};
 
@@ -78,6 +79,9 @@ async fn what_was_deleted_before_it_was_read_is_skipped_and_the_rest_comes() {
     let appended = log.append((0..10).map(|n| record(Topic::Messages, "k", &n.to_string())).collect()).await.unwrap();
     let Appended::At { partition, offset: 0 } = appended[0] else { panic!("{appended:?}") };
     delete_below(&options, partition, 5).await;
+    let place = TopicPartition::new(Topic::Messages, partition);
+    let aside = subscription.consumer.read(&place, 0, 3).await.unwrap();
+    assert_eq!(aside.iter().map(|record| record.offset).collect::<Vec<_>>(), [5, 6, 7], "nor is it read aside");
     for assignment in &assignments {
         subscription.consumer.resume(&assignment.lease);
     }
@@ -107,6 +111,54 @@ async fn delete_below(options: &Options, partition: u32, offset: i64) {
     let name = format!("{}messages", options.topic_prefix);
     list.add_partition_offset(&name, partition.try_into().unwrap(), Offset::Offset(offset)).unwrap();
     admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+}
+
+/// Markers of transactions take offsets, and what was aborted does: nothing comes for them.
+#[tokio::test]
+async fn reading_aside_finds_the_end_behind_offsets_that_hold_nothing() {
+    let Some(options) = options() else { return };
+    let log = KafkaLog::open(options.clone()).unwrap();
+    log.ensure_topics(&specs()).await.unwrap();
+    let name = format!("{}messages", options.topic_prefix);
+    let written = {
+        let brokers = options.brokers.clone();
+        tokio::task::spawn_blocking(move || write_with_gaps(&brokers, &name)).await.unwrap()
+    };
+    let subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
+    let partition = TopicPartition::new(Topic::Messages, 0);
+    let check = async |from: u64, max: usize, expected: &[&str]| {
+        let begun = Instant::now();
+        let read = subscription.consumer.read(&partition, from, max).await.unwrap();
+        let values: Vec<_> = read.iter().map(|record| String::from_utf8_lossy(&record.value)).collect();
+        assert_eq!(values, expected, "from {from}");
+        println!("{max} from {from} on: {} in {:?}", read.len(), begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    };
+    check(0, 100, &written).await;
+    check(0, 2, &written[..2]).await;
+    // Only markers and what was aborted are left.
+    let end = log.ends(&Topic::Messages).await.unwrap()[0];
+    assert_eq!(end, 9, "six records and three markers");
+    check(6, 100, &[]).await;
+    check(end, 100, &[]).await;
+}
+
+/// Two transactions that are committed and one that is aborted, of two records each. Blocks.
+fn write_with_gaps(brokers: &str, topic: &str) -> Vec<&'static str> {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("transactional.id", topic).create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    for (values, is_committed) in [(["1", "2"], true), (["3", "4"], true), (["aborted", "aborted"], false)] {
+        producer.begin_transaction().unwrap();
+        for value in values {
+            producer.send(BaseRecord::<str, str>::to(topic).partition(0).key("k").payload(value)).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        let ended =
+            if is_committed { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) };
+        ended.unwrap();
+    }
+    vec!["1", "2", "3", "4"]
 }
 
 #[tokio::test]

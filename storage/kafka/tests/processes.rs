@@ -5,8 +5,6 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,15 +12,13 @@ use chat4all_kafka::{KafkaLog, Options};
 use chat4all_proto::{Topic, TopicPartition};
 use chat4all_storage::Log as _;
 use chat4all_storage::log::{AppendError, Appended, Commit, Event};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use support::member::Member;
+use support::process::{CHILD, Process, lines};
 use support::{PARTITIONS, PATIENCE, options, options_of, quick, record, specs};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const ALL: usize = PARTITIONS as usize;
-/// Names the topics of a child process.
-const CHILD: &str = "CHAT4ALL_TEST_KAFKA_CHILD";
 /// A session, a rebalance, and as much again for a busy machine.
 const TAKEOVER_MAX: Duration = Duration::from_secs(20);
 
@@ -160,65 +156,4 @@ async fn start(options: &Options) -> (Arc<KafkaLog>, Process) {
     let mut child = Process::start(&options.topic_prefix);
     child.until(&format!("held {ALL}")).await;
     (log, child)
-}
-
-/// This test binary in a process of its own, as `child`.
-struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: mpsc::UnboundedReceiver<String>,
-    heard: Vec<String>,
-}
-
-impl Process {
-    fn start(prefix: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["child", "--exact", "--nocapture"])
-            .env(CHILD, prefix)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), lines(child.stdout.take().unwrap()));
-        Self { child, input, output, heard: Vec::new() }
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.input, "{line}").unwrap();
-    }
-
-    async fn until(&mut self, line: &str) {
-        self.until_one_of(&[line]).await;
-    }
-
-    async fn until_one_of(&mut self, lines: &[&str]) {
-        while self.heard.last().is_none_or(|last| !lines.contains(&&**last)) {
-            let next = timeout(PATIENCE, self.output.recv()).await;
-            self.heard.push(next.unwrap_or_else(|_| panic!("none of {lines:?} after {:?}", self.heard)).unwrap());
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Lines of `source`, read by a thread of their own.
-fn lines(source: impl std::io::Read + Send + 'static) -> mpsc::UnboundedReceiver<String> {
-    let (sender, lines) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(source).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    lines
 }

@@ -8,13 +8,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chat4all_kafka::KafkaLog;
-use chat4all_proto::TopicPartition;
+use chat4all_proto::{Topic, TopicPartition};
 use chat4all_storage::Log as _;
 use chat4all_storage::log::{Commit, Consumer, Event};
 use support::member::Member;
 use support::traffic::{Seen, Writers};
 use support::{PATIENCE, options, quick, specs};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
+
+/// Two at once would only slow each other down.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A member comes, or goes, once in so long.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -23,16 +27,27 @@ const GAP_MAX: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_come_and_go_every_3_s_cost_no_record_and_no_order() {
+    storm(&[Topic::Messages]).await;
+}
+
+/// The group knows of the first topic only: a partition of the other that were not let go would come to two members.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_do_they_where_a_second_topic_goes_with_the_first() {
+    storm(&[Topic::Messages, Topic::StatusUpdates]).await;
+}
+
+async fn storm(topics: &[Topic]) {
     let Some(options) = options() else { return };
+    let _turn = ONE_AT_A_TIME.lock().await;
     let log = KafkaLog::open(quick(options)).unwrap();
     log.ensure_topics(&specs()).await.unwrap();
     let long = std::env::var_os("CHAT4ALL_LONG").is_some_and(|value| value != "0");
     let ends_at = Instant::now() + Duration::from_secs(if long { 300 } else { 30 });
-    let writers = Writers::start(&log);
-    let mut storm = Storm { member: Member::join(&log).await, done: Seen::default(), last: BTreeMap::new() };
+    let writers = Writers::start(&log, topics);
+    let mut storm = Storm { member: Member::join_to(&log, topics).await, done: Seen::default(), last: BTreeMap::new() };
     let mut joined = 0;
     while Instant::now() < ends_at {
-        let mut other = Member::join(&log).await;
+        let mut other = Member::join_to(&log, topics).await;
         joined += usize::from(storm.share_with(&mut other).await);
         other.subscription.consumer.leave().await;
         let _ = timeout(INTERVAL, storm.work_alone(|_| false)).await;

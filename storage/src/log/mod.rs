@@ -9,6 +9,7 @@
 //! - Delivery is at least once: after a rebalance a record comes again unless it was committed.
 //! - A partition has one holder in a group at a time. Each assignment has an epoch, higher than all before; whatever
 //!   a former holder still commits or appends under its old epoch is refused ([`AppendError::Fenced`]).
+//! - Topics of one subscription go together: partition 3 of each has the same holder, always ([`Log::subscribe`]).
 //!
 //! What only some adapters can keep is in [`Guarantees`].
 
@@ -147,6 +148,18 @@ pub enum TopicKind {
     Latest,
 }
 
+/// `Refused` if topics of one subscription, each given with its partition count, do not fit together: for adapters.
+pub fn check_counts<'a>(topics: impl IntoIterator<Item = (&'a Topic, usize)>) -> Result<(), Error> {
+    let mut topics = topics.into_iter();
+    let Some((first, count)) = topics.next() else { return Ok(()) };
+    match topics.find(|(_, other)| *other != count) {
+        None => Ok(()),
+        Some((topic, other)) => Err(Error::Refused(format!(
+            "`{first}` has {count} partitions and `{topic}` has {other}: topics that go together need as many"
+        ))),
+    }
+}
+
 /// The values of a keyed latest-value topic.
 pub type LatestValues = BTreeMap<String, Bytes>;
 
@@ -188,6 +201,13 @@ pub trait Log: Send + Sync + 'static {
 
     /// Joins `group` and consumes its share of the partitions of `topics`. The membership ends with [`Consumer::leave`]
     /// or, at once and undrained, when the consumer is dropped.
+    ///
+    /// The first topic leads: the group shares out its partitions, and partition 3 of every other topic goes with its
+    /// partition 3. They are assigned, asked back and lost in the same event, under the same epoch, and released and
+    /// restarted together. `Refused` if the topics' partition counts differ.
+    ///
+    /// The caller sees to it that no topic which follows in one subscription of the group leads in another, or follows
+    /// another topic there.
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error>;
 
     /// For each partition of `topic`, one past the last readable offset.
@@ -203,6 +223,9 @@ pub trait Log: Send + Sync + 'static {
     /// The values of a keyed latest-value topic: complete when this returns, and changed within 1 s of a change made by
     /// any process.
     async fn follow_latest(&self, topic: &Topic) -> Result<watch::Receiver<Arc<LatestValues>>, Error>;
+
+    /// The name of this process in [`Log::cluster`].
+    fn process(&self) -> &str;
 
     /// Tells the other processes what this one is: its roles and the addresses it opened.
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error>;
@@ -229,7 +252,8 @@ pub struct Subscription {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub partition: TopicPartition,
-    /// Rises with every assignment of the partition in its group. At least 1.
+    /// Rises with every assignment of the partition in its group. At least 1. The same for the partitions of this number
+    /// of all topics subscribed to.
     pub epoch: u64,
 }
 
@@ -246,11 +270,11 @@ pub struct Assignment {
 /// What happens to a member, in the order it happens.
 #[derive(Debug)]
 pub enum Event {
-    /// These partitions are now ours; their records follow.
+    /// These partitions are now ours; their records follow. If one is there, so is that of each topic subscribed to.
     Assigned(Vec<Assignment>),
     /// Further records of one of our partitions, ascending and without overlap.
     Records { lease: Lease, records: Vec<Arc<Record>> },
-    /// These go to another member: finish what is under way, commit, then [`Consumer::release`] each. No more records of
+    /// These go to another member: finish what is under way, commit, then [`Consumer::release`] them. No more records of
     /// them come. The others flow on meanwhile. Who does not release within 20 s loses them.
     Revoking(Vec<Lease>),
     /// These are gone already: drop all work on them; commits and appends under these leases are refused.
@@ -291,12 +315,13 @@ pub trait Consumer: Send + Sync + 'static {
 
     fn resume(&self, lease: &Lease);
 
-    /// Answers [`Event::Revoking`] for one lease: its work has ended and its last commit is written. The partition
-    /// goes to its new holder.
+    /// Answers [`Event::Revoking`]: the work under `lease` and under those that were assigned with it has ended, and
+    /// their last commits are written. All of them go to their new holder; released once more, they are stale.
     fn release(&self, lease: &Lease);
 
-    /// Gives a partition up and takes it again at once, as after a crash of whoever worked on it: an `Assigned` with a
-    /// higher epoch and the last commit follows. No `Lost` comes for the old lease. Stale leases are ignored.
+    /// Gives a partition up, with those that were assigned with it, and takes them again at once, as after a crash of
+    /// whoever worked on them: an `Assigned` with a higher epoch and the last commits follows. No `Lost` comes for the
+    /// old leases. Stale leases are ignored.
     fn restart(&self, lease: &Lease);
 
     /// Whether our membership is confirmed recently enough (half a session) that nobody else can hold our partitions.
@@ -305,6 +330,10 @@ pub trait Consumer: Send + Sync + 'static {
 
     /// Writes commits, durable when it returns. The answer lists the leases whose commits were refused because another
     /// holder has the partition (or a newer epoch is ours); the others are written.
+    ///
+    /// Commits of one call for partitions that were assigned together are written together or not at all: no takeover
+    /// sees one without the other. Embedded: one transaction. Kafka: one request, of which the coordinator leaves out
+    /// single partitions only where it refuses them for good (rights, a topic that was deleted).
     async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error>;
 
     /// As [`Log::append`], on behalf of a partition that is being worked on: refused with `Fenced` once `lease` is gone
@@ -317,6 +346,11 @@ pub trait Consumer: Send + Sync + 'static {
 
     /// The last `count` records below `offset`, oldest first, without what they hold: for windows that drop repeats.
     async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error>;
+
+    /// The records of a partition that are on the log now, at or above `from`, in order: up to `max`, fewer if they are
+    /// large or slow in coming. Empty: there are none. What retention deleted is passed over. Nothing changes for the
+    /// membership, which need not hold the partition.
+    async fn read(&self, partition: &TopicPartition, from: u64, max: usize) -> Result<Vec<Arc<Record>>, Error>;
 
     /// Leaves the group, releasing everything that is still held: the caller has drained and committed. The others take
     /// over at once.

@@ -2,10 +2,11 @@
 
 use crate::codes::Class::{MessageRejected, RecipientGone, Throttled, Transient, TransientAtMost};
 use crate::codes::Code;
+use chat4all_proto::outcome::Scope::Account;
 
 pub(super) const CODES: &[Code] = &[
     Code::new(1_200, Transient { wait_secs: 0 }, "the provider could not send for the moment"),
-    Code::new(80_006, Throttled { wait_secs: 60 }, "our account made too many calls"),
+    Code::new(80_006, Throttled { wait_secs: 60, scope: Account }, "our account made too many calls"),
     Code::with_subcode(100, 2_018_001, RecipientGone, "there is no such recipient"),
     Code::new(551, RecipientGone, "the recipient cannot be reached"),
     // With whatever code.

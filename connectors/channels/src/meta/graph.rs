@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chat4all_proto::Timestamp;
 use chat4all_proto::envelope::{EXPIRY_MAX, OutcomeKind};
-use chat4all_proto::outcome::{Outcome, Report};
+use chat4all_proto::outcome::{Outcome, Report, Scope};
 use chat4all_proto::receipt::Failure;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
@@ -100,8 +100,10 @@ fn of_refusal(status: StatusCode, code: Option<ErrorCode>, asked: Option<Duratio
         }
         _ => (class_of(status), detail_of(status)),
     };
+    let outcome = class.outcome(asked);
     Report {
-        outcome: class.outcome(asked),
+        outage_like: codes::is_outage_like(status.as_u16()) && outcome.kind() == OutcomeKind::Transient,
+        outcome,
         code: Some(code.map_or_else(|| status.as_str().to_owned(), |code| code.to_string())),
         detail: Some(detail),
         code_is_unknown: code.is_some() && row.is_none(),
@@ -111,7 +113,7 @@ fn of_refusal(status: StatusCode, code: Option<ErrorCode>, asked: Option<Duratio
 /// What a status means by itself.
 fn class_of(status: StatusCode) -> Class {
     match status {
-        StatusCode::TOO_MANY_REQUESTS => Class::Throttled { wait_secs: 0 },
+        StatusCode::TOO_MANY_REQUESTS => Class::Throttled { wait_secs: 0, scope: Scope::Account },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Class::AccountProblem,
         // A 200 comes here with an error of unknown code: refused it was.
         _ if status.is_client_error() || status.is_success() => Class::MessageRejected,
@@ -163,7 +165,7 @@ mod tests {
     const OWN: &[Code] = &[
         Code::with_subcode(10, 7, Class::RecipientGone, "own, with subcode"),
         Code::new(500, Class::TransientAtMost { attempts: 2 }, "own"),
-        Code::new(600, Class::Throttled { wait_secs: 3_600 }, "own, long"),
+        Code::new(600, Class::Throttled { wait_secs: 3_600, scope: Scope::Account }, "own, long"),
     ];
 
     fn report_of(status: u16, headers: &[(&str, &str)], body: &str) -> Report {
@@ -258,7 +260,7 @@ mod tests {
     fn the_longest_wait_of_all_that_are_named_counts() {
         let check = |code: &str, headers: &[(&str, &str)], expected: Option<u64>| {
             let after = match report_of(400, headers, &error(code)).outcome {
-                Outcome::Throttled { after } | Outcome::Transient { after, .. } => after,
+                Outcome::Throttled { after, .. } | Outcome::Transient { after, .. } => after,
                 outcome => panic!("{outcome:?}"),
             };
             assert_eq!(after.map(|after| after.as_secs()), expected, "{code} {headers:?}");

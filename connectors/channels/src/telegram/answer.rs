@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use chat4all_proto::Timestamp;
-use chat4all_proto::envelope::EXPIRY_MAX;
+use chat4all_proto::envelope::{EXPIRY_MAX, OutcomeKind};
 use chat4all_proto::outcome::{Outcome, Report};
 use http::StatusCode;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::codes;
+use crate::codes::is_outage_like;
 use crate::{Answer, retry_after, silence};
 
 pub(super) fn report(answer: &Answer, now: Timestamp) -> Report {
@@ -45,11 +46,13 @@ fn of_reply(status: StatusCode, reply: &Reply, asked: Option<Duration>) -> Repor
     }
     let row = codes::find(code, &reply.description);
     let class = row.map_or_else(|| codes::class_of_unknown(code), |row| row.class);
+    let outcome = class.outcome(asked);
+    let outage_like = is_outage_like(code) && outcome.kind() == OutcomeKind::Transient;
     let (code, detail) = match row {
         Some(row) => (format!("{code} {}", row.word), row.detail.to_owned()),
         None => (code.to_string(), format!("answered {code} for a reason that is not known here")),
     };
-    Report { outcome: class.outcome(asked), code: Some(code), detail: Some(detail), code_is_unknown: row.is_none() }
+    Report { outcome, code: Some(code), detail: Some(detail), code_is_unknown: row.is_none(), outage_like }
 }
 
 fn of_success(status: StatusCode, reply: &Reply) -> Report {
@@ -154,7 +157,7 @@ mod tests {
     use super::*;
     use crate::{Channel, Silence};
     use bytes::Bytes;
-    use chat4all_proto::envelope::OutcomeKind::{self, *};
+    use chat4all_proto::envelope::OutcomeKind::*;
     use http::HeaderMap;
     use http::header::RETRY_AFTER;
 
@@ -176,7 +179,7 @@ mod tests {
     fn check_answer(answer: &Answer, expected: (OutcomeKind, Option<u64>, &str)) {
         let report = telegram().report(answer, NOW);
         let after = match &report.outcome {
-            Outcome::Throttled { after } | Outcome::Transient { after, .. } => *after,
+            Outcome::Throttled { after, .. } | Outcome::Transient { after, .. } => *after,
             _ => None,
         };
         let got =

@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use chat4all_proto::outcome::Scope;
+
 use crate::codes::Class;
 
 /// What `error_code` may be; anything else there is not taken for one.
@@ -33,7 +35,7 @@ const fn row(
 /// The names of statuses that descriptions begin with, in lower case.
 const PREFIXES: [&str; 2] = ["bad request: ", "forbidden: "];
 
-const THROTTLED: Class = Class::Throttled { wait_secs: 0 };
+const THROTTLED: Class = Class::Throttled { wait_secs: 0, scope: Scope::Unsaid };
 const TRANSIENT: Class = Class::Transient { wait_secs: 0 };
 
 #[rustfmt::skip]

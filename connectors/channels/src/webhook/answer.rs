@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chat4all_proto::Timestamp;
-use chat4all_proto::outcome::{Outcome, Report};
+use chat4all_proto::envelope::OutcomeKind;
+use chat4all_proto::outcome::{Outcome, Report, Scope};
 use http::StatusCode;
 
-use crate::{Answer, retry_after, silence};
+use crate::{Answer, codes, retry_after, silence};
 
 pub(super) fn report(answer: &Answer, now: Timestamp) -> Report {
     match answer {
@@ -16,12 +17,13 @@ pub(super) fn report(answer: &Answer, now: Timestamp) -> Report {
 }
 
 fn of_status(status: StatusCode, after: Option<Duration>) -> Report {
+    let throttled = Outcome::Throttled { after, scope: Scope::Account };
     let (outcome, detail) = match status {
         _ if status.is_success() => (Outcome::Accepted { provider_id: None }, None),
         StatusCode::GONE => (Outcome::RecipientGone, Some("the receiver says that it is gone for good".to_owned())),
-        StatusCode::TOO_MANY_REQUESTS => (Outcome::Throttled { after }, Some("asked to slow down".to_owned())),
+        StatusCode::TOO_MANY_REQUESTS => (throttled, Some("asked to slow down".to_owned())),
         StatusCode::SERVICE_UNAVAILABLE if after.is_some() => {
-            (Outcome::Throttled { after }, Some("not available, and said for how long".to_owned()))
+            (throttled, Some("not available, and said for how long".to_owned()))
         }
         _ if status.is_redirection() => (
             Outcome::Transient { after, attempts_max: None },
@@ -29,7 +31,8 @@ fn of_status(status: StatusCode, after: Option<Duration>) -> Report {
         ),
         _ => (Outcome::Transient { after, attempts_max: None }, Some(refusal(status))),
     };
-    Report::new(outcome, Some(status.as_str().to_owned()), detail)
+    let outage_like = codes::is_outage_like(status.as_u16()) && outcome.kind() == OutcomeKind::Transient;
+    Report { outage_like, ..Report::new(outcome, Some(status.as_str().to_owned()), detail) }
 }
 
 fn refusal(status: StatusCode) -> String {
@@ -44,7 +47,7 @@ mod tests {
     use super::*;
     use crate::Silence;
     use bytes::Bytes;
-    use chat4all_proto::envelope::OutcomeKind::{self, *};
+    use chat4all_proto::envelope::OutcomeKind::*;
     use http::HeaderMap;
     use http::header::RETRY_AFTER;
 
@@ -58,7 +61,7 @@ mod tests {
         };
         let report = report(&answer, NOW);
         let after = match &report.outcome {
-            Outcome::Throttled { after } | Outcome::Transient { after, .. } => *after,
+            Outcome::Throttled { after, .. } | Outcome::Transient { after, .. } => *after,
             _ => None,
         };
         assert_eq!((report.outcome.kind(), after.map(|after| after.as_secs())), expected, "{status} {retry_after:?}");

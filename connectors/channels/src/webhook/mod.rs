@@ -59,6 +59,10 @@ impl Channel for Webhook {
     }
 
     /// By `webhook-id`, which is the delivery's and the same in every attempt.
+    fn destination(&self) -> fn(&str) -> Option<&str> {
+        target::host
+    }
+
     fn dedupes(&self) -> bool {
         true
     }

@@ -31,6 +31,12 @@ pub(super) fn parse(target: &str, allow_private: bool) -> Result<Url, Unfit> {
     }
 }
 
+/// The host and port of a target that `parse` has let pass, as they are written.
+pub(super) fn host(target: &str) -> Option<&str> {
+    let (_, rest) = target.split_once("://")?;
+    rest.split(['/', '?', '\\']).next().filter(|host| !host.is_empty())
+}
+
 fn is_http(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }

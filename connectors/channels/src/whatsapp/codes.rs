@@ -2,16 +2,21 @@
 
 use crate::codes::Class::{AccountProblem, MessageRejected, RecipientGone, Throttled, Transient, TransientAtMost};
 use crate::codes::Code;
+use chat4all_proto::outcome::Scope::{Account, Recipient};
 
 pub(super) const CODES: &[Code] = &[
-    Code::new(130_429, Throttled { wait_secs: 1 }, "our number sends faster than it may"),
-    Code::new(131_056, Throttled { wait_secs: 4 }, "too many messages to the same recipient"),
+    Code::new(130_429, Throttled { wait_secs: 1, scope: Account }, "our number sends faster than it may"),
+    Code::new(131_056, Throttled { wait_secs: 4, scope: Recipient }, "too many messages to the same recipient"),
     Code::new(
         131_048,
-        Throttled { wait_secs: LONG_SECS },
+        Throttled { wait_secs: LONG_SECS, scope: Account },
         "our number is held back: too many called its messages spam",
     ),
-    Code::new(131_064, Throttled { wait_secs: LONG_SECS }, "the business reached its daily number of recipients"),
+    Code::new(
+        131_064,
+        Throttled { wait_secs: LONG_SECS, scope: Account },
+        "the business reached its daily number of recipients",
+    ),
     Code::new(131_000, Transient { wait_secs: 0 }, "the provider had an internal error"),
     Code::new(131_016, Transient { wait_secs: 0 }, "the provider is overloaded"),
     Code::new(133_004, Transient { wait_secs: 0 }, "the provider is not available for the moment"),
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn waits_and_attempts_are_as_long_and_few_as_makes_sense() {
         let wait_secs = |code| match report(400, code, None).outcome {
-            Outcome::Throttled { after } | Outcome::Transient { after, .. } => after.map(|after| after.as_secs()),
+            Outcome::Throttled { after, .. } | Outcome::Transient { after, .. } => after.map(|after| after.as_secs()),
             outcome => panic!("{code}: {outcome:?}"),
         };
         assert_eq!([130429, 131056].map(wait_secs), [Some(1), Some(4)]);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat4all_proto::TopicPartition;
-use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, Recent};
+use chat4all_storage::log::outgoing::RECORDS_BYTES_MAX;
+use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, Recent, Record};
 use tokio::sync::oneshot;
 
 use super::append::{self, Fence, Position};
@@ -78,6 +79,11 @@ impl Membership {
             generation: AtomicU64::new(0),
             confirmed_at: AtomicU64::new(0),
         }
+    }
+
+    /// Ids of the partitions of one number: they are held together or not at all.
+    pub(super) fn together(&self, number: u32) -> impl Iterator<Item = u32> {
+        self.topics.iter().map(move |topic| topic.partitions[number as usize])
     }
 
     pub(super) fn partition(&self, id: u32) -> TopicPartition {
@@ -212,6 +218,13 @@ impl Handle {
     fn ask(&self, request: Request) {
         self.0.tell(|inbox| inbox.requests.push(request));
     }
+
+    /// The id of a partition, whoever holds it.
+    async fn existing(&self, partition: &TopicPartition) -> Result<u32, Error> {
+        let topic = self.0.shared.topic(&partition.topic).await?;
+        let id = topic.and_then(|topic| topic.partitions.get(partition.partition as usize).copied());
+        id.ok_or_else(|| Error::Refused(format!("there is no partition `{partition}`")))
+    }
 }
 
 impl Drop for Handle {
@@ -275,10 +288,13 @@ impl Consumer for Handle {
     }
 
     async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error> {
-        let topic = self.0.shared.topic(&partition.topic).await?;
-        let id = topic.and_then(|topic| topic.partitions.get(partition.partition as usize).copied());
-        let id = id.ok_or_else(|| Error::Refused(format!("there is no partition `{partition}`")))?;
+        let id = self.existing(partition).await?;
         self.0.shared.read(move |connection| read::recent(connection, id, offset, count)).await
+    }
+
+    async fn read(&self, partition: &TopicPartition, from: u64, max: usize) -> Result<Vec<Arc<Record>>, Error> {
+        let (id, bounds) = (self.existing(partition).await?, (max, RECORDS_BYTES_MAX));
+        self.0.shared.read(move |connection| read::records(connection, id, from, bounds)).await
     }
 
     async fn leave(&self) {

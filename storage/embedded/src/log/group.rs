@@ -4,11 +4,11 @@
 //! There is no leader. A member that looks takes free partitions up to its fair share and names what it holds above it;
 //! whoever frees a partition or changes the members raises the group's generation, and the others look again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension as _;
 
+use super::append::{self, Fence};
 use super::schema::{int, lease_id, uint};
 use super::topics::TopicInfo;
 use super::tx::Tx;
@@ -18,15 +18,23 @@ use super::tx::Tx;
 pub(super) struct Look {
     pub group: Arc<str>,
     pub process: Arc<str>,
+    /// The first one leads: its partitions are shared out, those of the same number in the others go with them.
     pub topics: Arc<[Arc<TopicInfo>]>,
     /// `None`: joins.
     pub member: Option<i64>,
-    /// Partitions and epochs given up.
+    /// Numbers and epochs given up.
     pub released: Vec<(u32, u64)>,
-    /// Partitions and epochs given up and taken again.
+    /// Numbers and epochs given up and taken again.
     pub restarted: Vec<(u32, u64)>,
-    /// Partitions that are being drained: not counted as held.
+    /// Numbers that are being drained: not counted as held.
     pub revoking: Vec<u32>,
+}
+
+impl Look {
+    /// The partitions of one number.
+    fn together(&self, number: u32) -> impl Iterator<Item = u32> {
+        self.topics.iter().map(move |topic| topic.partitions[number as usize])
+    }
 }
 
 /// What it finds.
@@ -41,7 +49,7 @@ pub(super) struct Share {
     pub member: i64,
     pub generation: u64,
     pub granted: Vec<Grant>,
-    /// Held above the fair share.
+    /// Numbers held above the fair share.
     pub surplus: Vec<u32>,
 }
 
@@ -62,17 +70,17 @@ pub(super) fn look(tx: &mut Tx<'_>, look: &Look) -> rusqlite::Result<Seen> {
         Some(member) => member,
         None => join(tx, group, look)?,
     };
-    release(tx, group, member, &look.released)?;
-    let mut granted = restart(tx, group, member, &look.restarted)?;
+    release(tx, group, member, look)?;
+    let mut granted = restart(tx, group, member, look)?;
     let mut surplus = Vec::new();
-    let shares = fair_shares(tx, group, member, &look.topics)?;
-    for (topic, share) in look.topics.iter().zip(shares) {
-        let held: Vec<u32> = partitions_of(tx, group, topic.id, Some(member))?;
-        let kept: Vec<u32> = held.into_iter().filter(|partition| !look.revoking.contains(partition)).collect();
+    if let Some(lead) = look.topics.first() {
+        let share = fair_share(tx, group, member, lead)?;
+        let held = numbers_of(tx, group, lead.id, Some(member))?;
+        let kept: Vec<u32> = held.into_iter().filter(|number| !look.revoking.contains(number)).collect();
         surplus.extend(kept.iter().skip(share));
-        let free = partitions_of(tx, group, topic.id, None)?;
-        for partition in free.into_iter().take(share.saturating_sub(kept.len())) {
-            granted.push(grant(tx, group, member, partition)?);
+        let free = numbers_of(tx, group, lead.id, None)?;
+        for number in free.into_iter().take(share.saturating_sub(kept.len())) {
+            granted.extend(grant(tx, group, member, look, number)?);
         }
     }
     let generation = tx
@@ -99,8 +107,10 @@ fn join(tx: &mut Tx<'_>, group: i64, look: &Look) -> rusqlite::Result<i64> {
     let member = tx
         .prepare("INSERT INTO members(consumer_group, process, beat) VALUES (?, ?, 0)")?
         .insert((group, &*look.process))?;
+    if let Some(lead) = look.topics.first() {
+        tx.prepare("INSERT INTO subscriptions(member, topic) VALUES (?, ?)")?.execute((member, lead.id))?;
+    }
     for topic in look.topics.iter() {
-        tx.prepare("INSERT INTO subscriptions(member, topic) VALUES (?, ?)")?.execute((member, topic.id))?;
         for &partition in &topic.partitions {
             tx.prepare(
                 "INSERT OR IGNORE INTO leases(id, consumer_group, partition, epoch, metadata) VALUES (?, ?, ?, 0, '')",
@@ -119,46 +129,49 @@ pub(super) fn add_process(tx: &Tx<'_>, process: &str) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// How many partitions of each of `topics` are this member's share. A topic's partitions are dealt out evenly among
-/// those who subscribed to it; the odd ones of one topic go to the members after those who got the last topic's.
-fn fair_shares(tx: &Tx<'_>, group: i64, member: i64, topics: &[Arc<TopicInfo>]) -> rusqlite::Result<Vec<usize>> {
-    let mut of_topic: HashMap<i64, Vec<i64>> = HashMap::new();
-    let mut subscriptions = tx.prepare(
-        "SELECT s.topic, s.member FROM members m JOIN subscriptions s ON s.member = m.id
-         WHERE m.consumer_group = ? ORDER BY m.id",
-    )?;
-    let mut rows = subscriptions.query([group])?;
-    while let Some(row) = rows.next()? {
-        of_topic.entry(row.get(0)?).or_default().push(row.get(1)?);
-    }
-    let mut dealt = 0;
-    let mut shares: HashMap<i64, usize> = HashMap::new();
-    let mut in_order: Vec<&Arc<TopicInfo>> = topics.iter().collect();
-    in_order.sort_by_key(|topic| topic.id);
-    for topic in in_order {
-        let members = &of_topic[&topic.id];
-        let place = members.iter().position(|other| *other == member).expect("a member subscribes to its topics");
-        let (each, odd) = (topic.partitions.len() / members.len(), topic.partitions.len() % members.len());
-        let gets_odd = (place + members.len() - dealt % members.len()) % members.len() < odd;
-        shares.insert(topic.id, each + usize::from(gets_odd));
-        dealt += odd;
-    }
-    Ok(topics.iter().map(|topic| shares[&topic.id]).collect())
+/// How many partitions of `topic` are this member's share. They are dealt out evenly among the members that it leads; the
+/// odd ones go to those who joined first.
+fn fair_share(tx: &Tx<'_>, group: i64, member: i64, topic: &TopicInfo) -> rusqlite::Result<usize> {
+    let members: Vec<i64> = tx
+        .prepare(
+            "SELECT m.id FROM members m JOIN subscriptions s ON s.member = m.id
+             WHERE m.consumer_group = ? AND s.topic = ? ORDER BY m.id",
+        )?
+        .query_map((group, topic.id), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let place = members.iter().position(|other| *other == member).expect("a member subscribes to its first topic");
+    let (each, odd) = (topic.partitions.len() / members.len(), topic.partitions.len() % members.len());
+    Ok(each + usize::from(place < odd))
 }
 
-/// Partitions of a topic that `member` holds, or that nobody does.
-fn partitions_of(tx: &Tx<'_>, group: i64, topic: i64, member: Option<i64>) -> rusqlite::Result<Vec<u32>> {
+/// Numbers of the partitions of a topic that `member` holds, or that nobody does.
+fn numbers_of(tx: &Tx<'_>, group: i64, topic: i64, member: Option<i64>) -> rusqlite::Result<Vec<u32>> {
     tx.prepare(
-        "SELECT p.id FROM partitions p JOIN leases l ON l.id = (?1 << 32 | p.id)
+        "SELECT p.number FROM partitions p JOIN leases l ON l.id = (?1 << 32 | p.id)
          WHERE p.topic = ?2 AND l.member IS ?3 ORDER BY p.number",
     )?
     .query_map((group, topic, member), |row| row.get(0))?
     .collect()
 }
 
-fn grant(tx: &Tx<'_>, group: i64, member: i64, partition: u32) -> rusqlite::Result<Grant> {
-    tx.prepare("UPDATE leases SET member = ?, epoch = epoch + 1 WHERE id = ?")?
-        .execute((member, lease_id(group, partition)))?;
+/// Takes the partitions of one number under one epoch, higher than all that any of them had.
+fn grant(tx: &Tx<'_>, group: i64, member: i64, look: &Look, number: u32) -> rusqlite::Result<Vec<Grant>> {
+    let mut epoch = 0;
+    for partition in look.together(number) {
+        let known: i64 = tx
+            .prepare("SELECT epoch FROM leases WHERE id = ?")?
+            .query_row([lease_id(group, partition)], |row| row.get(0))?;
+        epoch = epoch.max(known + 1);
+    }
+    look.together(number).map(|partition| take(tx, group, member, partition, epoch)).collect()
+}
+
+fn take(tx: &Tx<'_>, group: i64, member: i64, partition: u32, epoch: i64) -> rusqlite::Result<Grant> {
+    tx.prepare("UPDATE leases SET member = ?, epoch = ? WHERE id = ?")?.execute((
+        member,
+        epoch,
+        lease_id(group, partition),
+    ))?;
     tx.prepare(
         "SELECT l.epoch, max(p.start_offset, coalesce(l.committed, 0)), p.end_offset, l.metadata
          FROM leases l JOIN partitions p ON p.id = l.partition WHERE l.id = ?",
@@ -174,14 +187,14 @@ fn grant(tx: &Tx<'_>, group: i64, member: i64, partition: u32) -> rusqlite::Resu
     })
 }
 
-fn release(tx: &mut Tx<'_>, group: i64, member: i64, released: &[(u32, u64)]) -> rusqlite::Result<()> {
+fn release(tx: &mut Tx<'_>, group: i64, member: i64, look: &Look) -> rusqlite::Result<()> {
     let mut freed = 0;
-    for (partition, epoch) in released {
-        freed += tx.prepare("UPDATE leases SET member = NULL WHERE id = ? AND member = ? AND epoch = ?")?.execute((
-            lease_id(group, *partition),
-            member,
-            int(*epoch),
-        ))?;
+    for (number, epoch) in &look.released {
+        for partition in look.together(*number) {
+            freed += tx
+                .prepare("UPDATE leases SET member = NULL WHERE id = ? AND member = ? AND epoch = ?")?
+                .execute((lease_id(group, partition), member, int(*epoch)))?;
+        }
     }
     if freed > 0 {
         tx.bump_group(group)?;
@@ -189,16 +202,13 @@ fn release(tx: &mut Tx<'_>, group: i64, member: i64, released: &[(u32, u64)]) ->
     Ok(())
 }
 
-fn restart(tx: &Tx<'_>, group: i64, member: i64, restarted: &[(u32, u64)]) -> rusqlite::Result<Vec<Grant>> {
+fn restart(tx: &Tx<'_>, group: i64, member: i64, look: &Look) -> rusqlite::Result<Vec<Grant>> {
     let mut granted = Vec::new();
-    for (partition, epoch) in restarted {
-        let held = tx.prepare("SELECT 1 FROM leases WHERE id = ? AND member = ? AND epoch = ?")?.exists((
-            lease_id(group, *partition),
-            member,
-            int(*epoch),
-        ))?;
-        if held {
-            granted.push(grant(tx, group, member, *partition)?);
+    for (number, epoch) in &look.restarted {
+        let Some(lead) = look.together(*number).next() else { continue };
+        let fence = Fence { group, member, partition: lead, epoch: *epoch };
+        if append::holds(tx, fence)? {
+            granted.extend(grant(tx, group, member, look, *number)?);
         }
     }
     Ok(granted)

@@ -37,7 +37,7 @@ use chat4all_proto::Topic;
 use chat4all_proto::http::ClusterView;
 use chat4all_storage::log::outgoing::EVENTS_MAX;
 use chat4all_storage::log::{
-    AppendError, Appended, Error, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
+    AppendError, Appended, Error, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec, check_counts,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -226,11 +226,9 @@ impl Log for EmbeddedLog {
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error> {
         let mut infos: Vec<Arc<TopicInfo>> = Vec::new();
         for topic in topics {
-            let info = existing(&self.shared, topic).await?;
-            if !infos.iter().any(|known| known.id == info.id) {
-                infos.push(info);
-            }
+            infos.push(existing(&self.shared, topic).await?);
         }
+        check_counts(infos.iter().map(|info| (&info.topic, info.partitions.len())))?;
         if self.shared.is_closing() {
             return Err(Failure::closed().into());
         }
@@ -271,6 +269,10 @@ impl Log for EmbeddedLog {
         let followed = self.shared.read(move |connection| shared.latest.follow(connection, info.id)).await;
         self.shared.watcher.raise();
         followed
+    }
+
+    fn process(&self) -> &str {
+        &self.shared.process
     }
 
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error> {

@@ -134,25 +134,41 @@ impl Poll {
     }
 
     fn release(&mut self, lease: &Lease) {
-        let Some(id) = self.me.id_of(&lease.partition) else { return };
-        if self.owned.get(&id).is_some_and(|owned| owned.lease == *lease) {
-            self.drop_owned(id);
-            self.released.push((id, lease.epoch));
+        if self.owned(lease).is_some() {
+            let number = lease.partition.partition;
+            self.me.clone().together(number).for_each(|id| self.drop_owned(id));
+            self.released.push((number, lease.epoch));
             self.must_look = true;
         }
     }
 
     fn restart(&mut self, lease: &Lease) {
-        let Some(id) = self.me.id_of(&lease.partition) else { return };
-        match self.owned.get_mut(&id).filter(|owned| owned.lease == *lease && !owned.restarting) {
-            None => {}
+        match self.owned(lease) {
             Some(owned) if owned.revoked_at.is_some() => self.release(lease),
-            Some(owned) => {
-                owned.restarting = true;
-                self.restarted.push((id, lease.epoch));
+            Some(owned) if !owned.restarting => {
+                let number = lease.partition.partition;
+                self.each_of(number, |owned| owned.restarting = true);
+                self.restarted.push((number, lease.epoch));
                 self.must_look = true;
             }
+            _ => {}
         }
+    }
+
+    fn owned(&self, lease: &Lease) -> Option<&Owned> {
+        self.owned.get(&self.me.id_of(&lease.partition)?).filter(|owned| owned.lease == *lease)
+    }
+
+    /// Changes the partitions of one number that are ours; their leases.
+    fn each_of(&mut self, number: u32, change: impl Fn(&mut Owned)) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        for id in self.me.together(number) {
+            if let Some(owned) = self.owned.get_mut(&id) {
+                change(owned);
+                leases.push(owned.lease.clone());
+            }
+        }
+        leases
     }
 
     fn drop_owned(&mut self, id: u32) {
@@ -162,18 +178,15 @@ impl Poll {
 
     /// Who was asked to release and did not loses the partition.
     fn give_up_overdue(&mut self) {
-        let now = Instant::now();
-        let overdue: Vec<u32> = self
-            .owned
-            .iter()
-            .filter(|(_, owned)| owned.revoked_at.is_some_and(|at| at + self.me.shared.options.release_timeout <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in overdue {
-            let lease = self.owned[&id].lease.clone();
+        let (now, release_timeout) = (Instant::now(), self.me.shared.options.release_timeout);
+        let is_overdue = |owned: &&Owned| owned.revoked_at.is_some_and(|at| at + release_timeout <= now);
+        let overdue: Vec<Lease> = self.owned.values().filter(is_overdue).map(|owned| owned.lease.clone()).collect();
+        for lease in &overdue {
             warn!(group = &*self.me.group, partition = %lease.partition, epoch = lease.epoch, "not released in time, given up");
-            self.events.push(Event::Lost(vec![lease.clone()]));
-            self.release(&lease);
+            self.release(lease);
+        }
+        if !overdue.is_empty() {
+            self.events.push(Event::Lost(overdue));
         }
     }
 
@@ -197,12 +210,18 @@ impl Poll {
             member: self.me.member_id(),
             released: looking.released.clone(),
             restarted: looking.restarted.clone(),
-            revoking: self.owned.iter().filter(|(_, owned)| owned.revoked_at.is_some()).map(|(id, _)| *id).collect(),
+            revoking: self.revoking(),
         };
         self.look = Some(looking);
         let me = self.me.clone();
         let reply = move |seen| me.tell(|inbox| inbox.seen = Some(seen));
         self.me.shared.submit(Size::default(), move |tx| group::look(tx, &look), reply);
+    }
+
+    /// Numbers that are to be released.
+    fn revoking(&self) -> Vec<u32> {
+        let revoking = self.owned.values().filter(|owned| owned.revoked_at.is_some());
+        revoking.map(|owned| owned.lease.partition.partition).collect()
     }
 
     fn take_seen(&mut self, seen: Result<Seen, Failure>) {
@@ -232,12 +251,10 @@ impl Poll {
             self.events.push(Event::Assigned(assignments));
         }
         let revoked_at = Some(Instant::now());
-        let mut revoking = Vec::new();
-        for id in share.surplus {
-            let Some(owned) = self.owned.get_mut(&id).filter(|owned| owned.revoked_at.is_none()) else { continue };
-            owned.revoked_at = revoked_at;
-            revoking.push(owned.lease.clone());
-        }
+        let known = self.revoking();
+        let surplus = share.surplus.into_iter().filter(|number| !known.contains(number));
+        let revoking: Vec<Lease> =
+            surplus.flat_map(|number| self.each_of(number, |owned| owned.revoked_at = revoked_at)).collect();
         if !revoking.is_empty() {
             self.events.push(Event::Revoking(revoking));
         }

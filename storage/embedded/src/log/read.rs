@@ -62,7 +62,7 @@ pub(super) fn records(
          ORDER BY offset LIMIT ?",
         records_table(partition)
     ))?;
-    let mut rows = statement.query((int(offset), int(records_max as u64)))?;
+    let mut rows = statement.query((int(offset.min(i64::MAX as u64)), int(records_max as u64)))?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let record = record(row)?;

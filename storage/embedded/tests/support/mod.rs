@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const PARTITIONS: u32 = 4;
+/// The second one goes with the first where both are subscribed to.
+pub const BOTH: [Topic; 2] = [Topic::Messages, Topic::StatusUpdates];
 const ROLE: &str = "CHAT4ALL_TEST_ROLE";
 const FOLDER: &str = "CHAT4ALL_TEST_FOLDER";
 const SESSION_MS: &str = "CHAT4ALL_TEST_SESSION_MS";
@@ -145,7 +147,8 @@ pub fn said() -> tokio::sync::mpsc::UnboundedReceiver<String> {
 pub async fn open(folder: &Path, options: Options) -> Arc<dyn Log> {
     let log = EmbeddedLog::open(folder, options).unwrap();
     let kind = TopicKind::Stream { retention: Duration::from_secs(3_600) };
-    log.ensure_topics(&[TopicSpec { topic: Topic::Messages, partitions: PARTITIONS, kind }]).await.unwrap();
+    let topics = BOTH.map(|topic| TopicSpec { topic, partitions: PARTITIONS, kind: kind.clone() });
+    log.ensure_topics(&topics).await.unwrap();
     log
 }
 
@@ -165,7 +168,11 @@ pub struct Member {
 
 impl Member {
     pub async fn join(log: &Arc<dyn Log>, group: &str) -> Self {
-        let Subscription { consumer, events } = log.subscribe(group, &[Topic::Messages]).await.unwrap();
+        Self::join_to(log, group, &[Topic::Messages]).await
+    }
+
+    pub async fn join_to(log: &Arc<dyn Log>, group: &str, topics: &[Topic]) -> Self {
+        let Subscription { consumer, events } = log.subscribe(group, topics).await.unwrap();
         Self { consumer, events, held: BTreeMap::new(), records: Vec::new() }
     }
 

@@ -18,7 +18,11 @@ pub struct Member {
 
 impl Member {
     pub async fn join(log: &KafkaLog) -> Self {
-        let subscription = log.subscribe("readers", &[Topic::Messages]).await.unwrap();
+        Self::join_to(log, &[Topic::Messages]).await
+    }
+
+    pub async fn join_to(log: &KafkaLog, topics: &[Topic]) -> Self {
+        let subscription = log.subscribe("readers", topics).await.unwrap();
         Self { subscription, held: BTreeMap::new() }
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod member;
+pub mod process;
 pub mod services;
 pub mod traffic;
 

@@ -53,17 +53,18 @@ impl Seen {
     }
 }
 
-/// Writers of ten keys; each goes on when the log has acknowledged what it wrote.
+/// Writers of ten keys of each topic; each goes on when the log has acknowledged what it wrote.
 pub struct Writers {
     over: CancellationToken,
     tasks: JoinSet<(String, u64)>,
 }
 
 impl Writers {
-    pub fn start(log: &Arc<KafkaLog>) -> Self {
+    pub fn start(log: &Arc<KafkaLog>, topics: &[Topic]) -> Self {
         let over = CancellationToken::new();
-        let write = |key| write(log.clone(), format!("k{key}"), over.clone());
-        Self { tasks: (0..KEYS).map(write).collect(), over }
+        let keys = topics.iter().flat_map(|topic| (0..KEYS).map(move |key| (topic, format!("{topic} {key}"))));
+        let tasks = keys.map(|(topic, key)| write(log.clone(), topic.clone(), key, over.clone())).collect();
+        Self { tasks, over }
     }
 
     /// Ends them; how many records of each key were acknowledged.
@@ -73,11 +74,11 @@ impl Writers {
     }
 }
 
-async fn write(log: Arc<KafkaLog>, key: String, over: CancellationToken) -> (String, u64) {
+async fn write(log: Arc<KafkaLog>, topic: Topic, key: String, over: CancellationToken) -> (String, u64) {
     let mut acknowledged = 0;
     while !over.is_cancelled() {
         let numbers = acknowledged..acknowledged + BATCH;
-        let records = numbers.map(|number| record(Topic::Messages, &key, &number.to_string()));
+        let records = numbers.map(|number| record(topic.clone(), &key, &number.to_string()));
         match log.append(records.collect()).await {
             Ok(_) => acknowledged += BATCH,
             // What may be there is written again: it comes twice then.
@@ -100,7 +101,7 @@ impl Traffic {
     pub async fn start(log: &Arc<KafkaLog>) -> Self {
         log.ensure_topics(&specs()).await.unwrap();
         let (sender, seen) = watch::channel(Seen::default());
-        Self { writers: Writers::start(log), reader: tokio::spawn(read(log.clone(), sender)), seen }
+        Self { writers: Writers::start(log, &[Topic::Messages]), reader: tokio::spawn(read(log.clone(), sender)), seen }
     }
 
     /// Until `count` more records have come.

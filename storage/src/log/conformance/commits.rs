@@ -1,13 +1,14 @@
 //! Commits, fences, and what is read back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat4all_proto::{Timestamp, Topic, TopicPartition};
 
 use super::appends::append;
 use super::reader::Reader;
-use super::{PARTITIONS, Store, open, record, records};
-use crate::log::{AppendError, Appended, Commit, Consumer, Error, Lease, Log};
+use super::{PARTITIONS, Store, open, record, records, specs};
+use crate::log::{AppendError, Appended, Commit, Consumer, Error, Lease, Log, NewRecord};
 
 const ALL: usize = PARTITIONS as usize;
 
@@ -136,6 +137,71 @@ pub async fn recent_records_tell_the_epoch_where_writes_are_not_fenced(store: &i
     let epochs: Vec<_> = recent.into_iter().map(|recent| recent.epoch).collect();
     let expected = [None, Some(old.epoch), Some(new.epoch), Some(new.epoch)];
     assert_eq!(epochs, if log.guarantees().fences_writes { [None; 4] } else { expected });
+}
+
+pub async fn records_are_read_aside(store: &impl Store) {
+    let log = open(store).await;
+    let batch: Vec<_> = (0..20).map(|n| record("k", n.to_string())).collect();
+    let offsets = offsets(&append(&log, batch.clone()).await);
+    let partition = TopicPartition::new(Topic::Messages, batch[0].key.partition(PARTITIONS));
+    let mut reader = Reader::holding(&log, "readers", ALL).await;
+    let check = async |from: u64, max: usize, expected: std::ops::Range<usize>| {
+        let read = reader.consumer.read(&partition, from, max).await.expect("the log is there");
+        let found: Vec<_> = read.iter().map(|record| (record.offset, record.id, record.value.clone())).collect();
+        let expected = expected.map(|n| (offsets[n], batch[n].id, batch[n].value.clone()));
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{max} from {from} on");
+    };
+    check(0, 100, 0..20).await;
+    check(offsets[5], 3, 5..8).await;
+    check(offsets[4] + 1, 1, 5..6).await;
+    check(offsets[19], 100, 19..20).await;
+    check(offsets[19] + 1, 100, 0..0).await;
+    check(u64::MAX, 100, 0..0).await;
+    check(0, 0, 0..0).await;
+    // In another topic, of which we hold nothing.
+    let other = NewRecord { topic: Topic::StatusUpdates, ..record("k", "elsewhere") };
+    append(&log, vec![other]).await;
+    let elsewhere = TopicPartition::new(Topic::StatusUpdates, partition.partition);
+    let read = reader.consumer.read(&elsewhere, 0, 100).await.expect("the log is there");
+    assert_eq!(read.iter().map(|record| &record.value[..]).collect::<Vec<_>>(), [b"elsewhere"]);
+    let unknown = reader.consumer.read(&TopicPartition::new(Topic::Messages, PARTITIONS), 0, 100).await;
+    assert!(matches!(unknown, Err(Error::Refused(_))), "{unknown:?}");
+    // The flow knows nothing of all this.
+    reader.until_records(20).await;
+    let at_once = append(&log, vec![record("k", "20")]).await;
+    let read = reader.consumer.read(&partition, offsets[19] + 1, 100).await.expect("the log is there");
+    assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), self::offsets(&at_once));
+    reader.until_records(21).await;
+    reader.until_quiet().await;
+    assert!(reader.sorted_numbers().into_iter().eq(0..21), "{:?}", reader.values());
+}
+
+fn offsets(appended: &[Appended]) -> Vec<u64> {
+    let offset = |appended: &Appended| match appended {
+        Appended::At { offset, .. } => *offset,
+        other => panic!("{other:?}"),
+    };
+    appended.iter().map(offset).collect()
+}
+
+/// Where age alone decides, nothing of ours is old enough: each adapter tests that for itself.
+pub async fn what_retention_deleted_is_not_read_aside(store: &impl Store) {
+    let log = open(store).await;
+    if !log.guarantees().retention_awaits_groups {
+        return;
+    }
+    log.ensure_topics(&specs(Duration::from_millis(1))).await.expect("retention may change");
+    append(&log, (0..20).map(|n| record("k", n.to_string())).collect()).await;
+    let mut reader = Reader::holding(&log, "readers", ALL).await;
+    reader.until_records(20).await;
+    let (partition, tenth) = reader.records[10].clone();
+    let lease = reader.held[&partition].lease.clone();
+    let commit = Commit { lease, offset: tenth.offset, metadata: String::new() };
+    assert_eq!(reader.consumer.commit(vec![commit]).await, Ok(vec![]));
+    tokio::time::sleep(Duration::from_millis(10)).await; // past the retention
+    assert_eq!(log.enforce_retention().await, Ok(()));
+    let read = reader.consumer.read(&partition, 0, 3).await.expect("the log is there");
+    assert_eq!(read.iter().map(|record| &record.value[..]).collect::<Vec<_>>(), [b"10", b"11", b"12"]);
 }
 
 async fn append_under(consumer: &dyn Consumer, lease: &Lease) {

@@ -162,6 +162,7 @@ pub async fn a_cluster_shows_who_holds_what(store: &impl Store) {
     reader.until_records(40).await;
     let view = log.cluster().await.expect("the log is there");
     let process = view.processes.iter().find(|process| process.roles == ["router"]).expect("we announced ourselves");
+    assert_eq!(process.process, log.process());
     assert_eq!((process.pid, process.alive), (std::process::id(), true));
     assert_eq!(process.listens, ["127.0.0.1:8081"]);
     let group = view.groups.iter().find(|group| group.group == "readers").expect("we joined it");

@@ -9,6 +9,7 @@ mod appends;
 mod commits;
 mod groups;
 mod reader;
+mod together;
 mod topics;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::{Log, NewRecord, RecordId, TopicKind, TopicSpec};
 pub use appends::*;
 pub use commits::*;
 pub use groups::*;
+pub use together::*;
 pub use topics::*;
 
 /// Longest wait for anything that must happen.
@@ -63,6 +65,8 @@ macro_rules! log_promises {
             an_append_with_its_commit_is_both,
             recent_records_are_those_below_the_offset,
             recent_records_tell_the_epoch_where_writes_are_not_fenced,
+            records_are_read_aside,
+            what_retention_deleted_is_not_read_aside,
             ends_and_commits_tell_the_lag,
             a_paused_partition_is_silent,
             a_partition_that_was_paused_flows_when_it_comes_back,
@@ -71,6 +75,11 @@ macro_rules! log_promises {
             a_released_partition_goes_to_the_other_and_the_old_lease_is_fenced,
             who_leaves_hands_over,
             who_is_dropped_hands_over,
+            partitions_of_one_number_go_together,
+            commits_of_one_call_are_taken_over_together,
+            a_restart_of_one_restarts_what_goes_with_it,
+            a_pause_of_one_topic_leaves_the_other_alone,
+            topics_of_other_partition_counts_do_not_go_together,
             topics_are_made_once,
             a_topic_of_another_shape_is_refused,
             latest_values_reach_every_handle,

@@ -11,6 +11,7 @@ use crate::log::{Assignment, Commit, Consumer, Event, Lease, Log, Record, Subscr
 
 pub(super) struct Reader {
     pub consumer: Arc<dyn Consumer>,
+    topics: Vec<Topic>,
     events: tokio::sync::mpsc::Receiver<Event>,
     /// What is ours now.
     pub held: BTreeMap<TopicPartition, Assignment>,
@@ -22,7 +23,8 @@ pub(super) struct Reader {
 impl Reader {
     pub async fn join(log: &Arc<dyn Log>, group: &str, topics: &[Topic]) -> Self {
         let Subscription { consumer, events } = log.subscribe(group, topics).await.expect("a group can be joined");
-        Self { consumer, events, held: BTreeMap::new(), records: Vec::new(), next: BTreeMap::new() }
+        let topics = topics.to_vec();
+        Self { consumer, topics, events, held: BTreeMap::new(), records: Vec::new(), next: BTreeMap::new() }
     }
 
     /// A member that is alone, once it holds `count` partitions.
@@ -52,8 +54,10 @@ impl Reader {
         }
     }
 
-    /// Obeys: releases what is asked back, checks that records are ours and ascend.
+    /// Obeys: releases what is asked back, checks that records are ours and ascend, and that partitions of one number
+    /// come and go together.
     pub fn take(&mut self, event: Event) {
+        self.check_together(&event);
         match event {
             Event::Assigned(assignments) => assignments.into_iter().for_each(|assignment| {
                 let partition = assignment.lease.partition.clone();
@@ -64,13 +68,30 @@ impl Reader {
             }),
             Event::Records { lease, records } => self.take_records(&lease, records),
             Event::Revoking(leases) => {
-                for lease in leases {
+                for lease in &leases {
                     self.held.remove(&lease.partition).expect("only what is held is asked back");
-                    self.consumer.release(&lease);
                 }
+                // One lease of each number is enough.
+                let last = leases.iter().filter(|lease| Some(&lease.partition.topic) == self.topics.last());
+                last.for_each(|lease| self.consumer.release(lease));
             }
             Event::Lost(leases) => leases.iter().for_each(|lease| drop(self.held.remove(&lease.partition))),
             Event::Failed(reason) => panic!("the membership failed: {reason}"),
+        }
+    }
+
+    fn check_together(&self, event: &Event) {
+        let leases: Vec<&Lease> = match event {
+            Event::Assigned(assignments) => assignments.iter().map(|assignment| &assignment.lease).collect(),
+            Event::Revoking(leases) | Event::Lost(leases) => leases.iter().collect(),
+            Event::Records { .. } | Event::Failed(_) => return,
+        };
+        for lease in &leases {
+            for topic in &self.topics {
+                let partition = TopicPartition::new(topic.clone(), lease.partition.partition);
+                let together = Lease { partition, epoch: lease.epoch };
+                assert!(leases.contains(&&together), "{together:?} does not go with {lease:?}: {event:?}");
+            }
         }
     }
 

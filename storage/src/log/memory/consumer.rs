@@ -1,5 +1,6 @@
 //! One membership in memory: a task hands its events on, the handle changes the group directly.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
 use super::group::{Fence, Group};
+use super::topic::MemoryTopic;
 use super::{Shared, State};
-use crate::log::{AppendError, Appended, Commit, Consumer, Error, Event, Lease, NewRecord, Recent};
+use crate::log::{AppendError, Appended, Commit, Consumer, Error, Event, Lease, NewRecord, Recent, Record};
 
 pub(super) struct MemoryConsumer {
     shared: Arc<Shared>,
@@ -36,20 +38,23 @@ impl MemoryConsumer {
         Self { shared, group: group.into(), member }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Group) -> T) -> T {
+    fn change(&self, change: impl FnOnce(&mut Group, &BTreeMap<Topic, MemoryTopic>)) {
         let mut state = self.shared.lock();
         let State { groups, topics, .. } = &mut *state;
         let group = groups.get_mut(&*self.group).expect("we joined it");
-        let result = change(group);
+        change(group, topics);
         group.share_out(topics);
         drop(state);
         self.shared.changed.notify_waiters();
-        result
     }
 
     fn fence(&self, lease: &Lease) -> Fence {
         Fence { group: self.group.clone(), member: self.member, lease: lease.clone() }
     }
+}
+
+fn no_partition(partition: &TopicPartition) -> Error {
+    Error::Refused(format!("there is no partition `{partition}`"))
 }
 
 /// Hands a member's events on until it is one no longer.
@@ -105,28 +110,26 @@ fn share_out(shared: &Shared, group: &str) {
 
 impl Drop for MemoryConsumer {
     fn drop(&mut self) {
-        self.change(|group| group.leave(self.member));
+        self.change(|group, _| group.leave(self.member));
     }
 }
 
 #[async_trait]
 impl Consumer for MemoryConsumer {
     fn pause(&self, lease: &Lease) {
-        self.change(|group| group.set_paused(self.member, lease, true));
+        self.change(|group, _| group.set_paused(self.member, lease, true));
     }
 
     fn resume(&self, lease: &Lease) {
-        self.change(|group| group.set_paused(self.member, lease, false));
+        self.change(|group, _| group.set_paused(self.member, lease, false));
     }
 
     fn release(&self, lease: &Lease) {
-        self.change(|group| group.release(self.member, lease));
+        self.change(|group, _| group.release(self.member, lease));
     }
 
     fn restart(&self, lease: &Lease) {
-        let starts = self.shared.lock().topics.get(&lease.partition.topic).map(|topic| topic.starts());
-        let start = starts.and_then(|starts| starts.get(lease.partition.partition as usize).copied());
-        self.change(|group| group.restart(self.member, lease, start.unwrap_or(0)));
+        self.change(|group, topics| group.restart(self.member, lease, topics));
     }
 
     fn is_current(&self) -> bool {
@@ -162,10 +165,16 @@ impl Consumer for MemoryConsumer {
     async fn recent(&self, partition: &TopicPartition, offset: u64, count: usize) -> Result<Vec<Recent>, Error> {
         let state = self.shared.lock();
         let seen = state.topic(&partition.topic)?.recent(partition.partition, offset, count);
-        seen.ok_or_else(|| Error::Refused(format!("there is no partition `{partition}`")))
+        seen.ok_or_else(|| no_partition(partition))
+    }
+
+    async fn read(&self, partition: &TopicPartition, from: u64, max: usize) -> Result<Vec<Arc<Record>>, Error> {
+        let state = self.shared.lock();
+        let found = state.topic(&partition.topic)?.fetch(partition.partition, from, max);
+        found.ok_or_else(|| no_partition(partition))
     }
 
     async fn leave(&self) {
-        self.change(|group| group.leave(self.member));
+        self.change(|group, _| group.leave(self.member));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chat4all_proto::{Topic, TopicPartition};
 use tokio::time::{Duration, Instant};
 
-use super::topic::MemoryTopic;
+use super::topic::{FETCH_MAX, MemoryTopic};
 use crate::log::{Assignment, Commit, Event, Lease};
 
 /// Who does not release a partition in this time loses it.
@@ -51,6 +51,7 @@ pub(super) struct Fence {
 }
 
 impl Group {
+    /// The first of `topics` leads.
     pub fn join(&mut self, member: u64, process: &str, topics: &[Topic], all: &BTreeMap<Topic, MemoryTopic>) {
         let partitions = topics.iter().flat_map(|topic| partitions(topic, all));
         for partition in partitions {
@@ -88,40 +89,30 @@ impl Group {
 
     /// Gives free partitions to those who have fewer than their share, and asks back from those who have more.
     pub fn share_out(&mut self, all: &BTreeMap<Topic, MemoryTopic>) {
-        let mut dealt = 0;
         for (topic, state) in all {
+            let leads = |member: &Member| member.topics.first() == Some(topic);
             let members: Vec<u64> =
-                self.members.iter().filter(|(_, member)| member.topics.contains(topic)).map(|(id, _)| *id).collect();
-            if members.is_empty() {
-                continue;
+                self.members.iter().filter(|(_, member)| leads(member)).map(|(id, _)| *id).collect();
+            for (place, member) in members.iter().enumerate() {
+                let odd = place < state.count() % members.len();
+                self.balance(*member, topic, state.count() / members.len() + usize::from(odd), all);
             }
-            let (each, odd) = (state.count() / members.len(), state.count() % members.len());
-            for place in 0..members.len() {
-                let member = members[(place + dealt) % members.len()];
-                self.balance(member, topic, each + usize::from(place < odd), all);
-            }
-            dealt += odd;
         }
     }
 
+    /// Gives and asks back partitions of `topic`, which leads, and those that go with them.
     fn balance(&mut self, id: u64, topic: &Topic, share: usize, all: &BTreeMap<Topic, MemoryTopic>) {
-        let starts = all[topic].starts();
         let member = self.members.get_mut(&id).expect("a member of the list");
-        let kept: Vec<TopicPartition> = member
-            .held
-            .iter()
-            .filter(|(partition, held)| partition.topic == *topic && held.revoked_at.is_none())
-            .map(|(partition, _)| partition.clone())
-            .collect();
-        let free = self.leases.iter_mut().filter(|(at, lease)| at.topic == *topic && lease.member.is_none());
-        let granted: Vec<Assignment> = free
-            .take(share.saturating_sub(kept.len()))
-            .map(|(partition, lease)| member.take(id, partition, lease, starts[partition.partition as usize]))
-            .collect();
+        let held = member.held.iter().filter(|(at, held)| at.topic == *topic && held.revoked_at.is_none());
+        let kept: Vec<u32> = held.map(|(at, _)| at.partition).collect();
+        let free = self.leases.iter().filter(|(at, lease)| at.topic == *topic && lease.member.is_none());
+        let free: Vec<u32> = free.map(|(at, _)| at.partition).take(share.saturating_sub(kept.len())).collect();
+        let granted: Vec<Assignment> =
+            free.into_iter().flat_map(|number| member.take(id, number, &mut self.leases, all)).collect();
         if !granted.is_empty() {
             member.events.push_back(Event::Assigned(granted));
         }
-        let surplus: Vec<Lease> = kept.into_iter().skip(share).map(|partition| member.revoke(partition)).collect();
+        let surplus: Vec<Lease> = kept.into_iter().skip(share).flat_map(|number| member.revoke(number)).collect();
         if !surplus.is_empty() {
             member.events.push_back(Event::Revoking(surplus));
         }
@@ -164,25 +155,26 @@ impl Group {
         }
     }
 
-    /// True if it was held under this lease.
-    pub fn release(&mut self, member: u64, lease: &Lease) -> bool {
-        let held = self.held(member, lease).is_some();
-        if held {
-            self.members.get_mut(&member).expect("it holds something").held.remove(&lease.partition);
-            self.leases.get_mut(&lease.partition).expect("it is held").member = None;
+    /// With those that were assigned with it.
+    pub fn release(&mut self, id: u64, lease: &Lease) {
+        if self.held(id, lease).is_none() {
+            return;
         }
-        held
+        let member = self.members.get_mut(&id).expect("it holds something");
+        for partition in member.together(lease.partition.partition) {
+            member.held.remove(&partition);
+            self.leases.get_mut(&partition).expect("it is held").member = None;
+        }
     }
 
-    pub fn restart(&mut self, id: u64, lease: &Lease, start: u64) {
-        if self.held(id, lease).is_some_and(|held| held.revoked_at.is_some()) {
-            self.release(id, lease);
-        } else if self.held(id, lease).is_some() {
-            let member = self.members.get_mut(&id).expect("it holds something");
-            let state = self.leases.get_mut(&lease.partition).expect("it is held");
-            let assignment = member.take(id, &lease.partition, state, start);
-            member.events.push_back(Event::Assigned(vec![assignment]));
+    pub fn restart(&mut self, id: u64, lease: &Lease, all: &BTreeMap<Topic, MemoryTopic>) {
+        let Some(held) = self.held(id, lease) else { return };
+        if held.revoked_at.is_some() {
+            return self.release(id, lease);
         }
+        let member = self.members.get_mut(&id).expect("it holds something");
+        let assignments = member.take(id, lease.partition.partition, &mut self.leases, all);
+        member.events.push_back(Event::Assigned(assignments));
     }
 
     fn held(&mut self, member: u64, lease: &Lease) -> Option<&mut Held> {
@@ -221,20 +213,39 @@ impl Group {
 }
 
 impl Member {
-    fn take(&mut self, id: u64, partition: &TopicPartition, lease: &mut LeaseState, start: u64) -> Assignment {
-        lease.member = Some(id);
-        lease.epoch += 1;
-        let offset = lease.committed.unwrap_or(start).max(start);
-        let held = Held { epoch: lease.epoch, position: offset, paused: false, revoked_at: None };
-        self.held.insert(partition.clone(), held);
-        let metadata = lease.metadata.clone();
-        Assignment { lease: Lease { partition: partition.clone(), epoch: lease.epoch }, offset, metadata }
+    /// The partitions of one number: they are held together or not at all.
+    fn together(&self, number: u32) -> Vec<TopicPartition> {
+        self.topics.iter().map(|topic| TopicPartition::new(topic.clone(), number)).collect()
     }
 
-    fn revoke(&mut self, partition: TopicPartition) -> Lease {
-        let held = self.held.get_mut(&partition).expect("one of those that are kept");
-        held.revoked_at = Some(Instant::now());
-        Lease { partition, epoch: held.epoch }
+    fn take(
+        &mut self,
+        id: u64,
+        number: u32,
+        leases: &mut BTreeMap<TopicPartition, LeaseState>,
+        all: &BTreeMap<Topic, MemoryTopic>,
+    ) -> Vec<Assignment> {
+        let together = self.together(number);
+        let epoch = together.iter().map(|partition| leases[partition].epoch).max().unwrap_or(0) + 1;
+        let take = |partition: TopicPartition| {
+            let lease = leases.get_mut(&partition).expect("made when it joined");
+            (lease.member, lease.epoch) = (Some(id), epoch);
+            let start = all[&partition.topic].starts()[number as usize];
+            let offset = lease.committed.unwrap_or(start).max(start);
+            self.held.insert(partition.clone(), Held { epoch, position: offset, paused: false, revoked_at: None });
+            Assignment { lease: Lease { partition, epoch }, offset, metadata: lease.metadata.clone() }
+        };
+        together.into_iter().map(take).collect()
+    }
+
+    fn revoke(&mut self, number: u32) -> Vec<Lease> {
+        let (now, together) = (Instant::now(), self.together(number));
+        let revoke = |partition: TopicPartition| {
+            let held = self.held.get_mut(&partition).expect("one of those that are kept");
+            held.revoked_at = Some(now);
+            Lease { partition, epoch: held.epoch }
+        };
+        together.into_iter().map(revoke).collect()
     }
 
     /// Records of the partitions in turn.
@@ -247,8 +258,10 @@ impl Member {
             if held.paused || held.revoked_at.is_some() {
                 continue;
             }
-            let records = all[&partition.topic].fetch(partition.partition, held.position);
-            if let Some(last) = records.last() {
+            let records = all[&partition.topic].fetch(partition.partition, held.position, FETCH_MAX);
+            if let Some(records) = records
+                && let Some(last) = records.last()
+            {
                 held.position = last.offset + 1;
                 let lease = Lease { partition: partition.clone(), epoch: held.epoch };
                 self.turn = Some(partition);

@@ -23,6 +23,7 @@ use self::topic::MemoryTopic;
 use super::outgoing::EVENTS_MAX;
 use super::{
     AppendError, Appended, Error, Fingerprint, Guarantees, LatestValues, Log, NewRecord, Subscription, TopicSpec,
+    check_counts,
 };
 
 /// How long an identity is kept that was written with `once`.
@@ -193,7 +194,11 @@ impl Log for MemoryLog {
     }
 
     async fn subscribe(&self, group: &str, topics: &[Topic]) -> Result<Subscription, Error> {
-        self.read(|state| topics.iter().try_for_each(|topic| state.topic(topic).map(drop)))?;
+        self.read(|state| {
+            let counts: Result<Vec<_>, Error> =
+                topics.iter().map(|topic| Ok((topic, state.topic(topic)?.count()))).collect();
+            check_counts(counts?)
+        })?;
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let consumer = MemoryConsumer::join(self.shared.clone(), group, topics, &self.process, events);
         Ok(Subscription { consumer: Arc::new(consumer), events: received })
@@ -223,6 +228,10 @@ impl Log for MemoryLog {
 
     async fn follow_latest(&self, topic: &Topic) -> Result<watch::Receiver<Arc<LatestValues>>, Error> {
         self.read(|state| state.topic(topic)?.follow_latest())
+    }
+
+    fn process(&self) -> &str {
+        &self.process
     }
 
     async fn announce(&self, roles: Vec<String>, listens: Vec<String>) -> Result<(), Error> {

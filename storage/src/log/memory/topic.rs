@@ -13,7 +13,7 @@ use crate::log::{AppendError, Appended, Error, LatestValues, NewRecord, Recent, 
 /// Every offset that leaves this rest is left out.
 const GAP: (u64, u64) = (7, 6);
 /// The most that one `Records` event holds.
-const FETCH_MAX: usize = 500;
+pub(super) const FETCH_MAX: usize = 500;
 
 pub(super) struct MemoryTopic {
     kind: TopicKind,
@@ -77,11 +77,11 @@ impl MemoryTopic {
         Appended::At { partition: number, offset }
     }
 
-    /// Some records of a partition from `offset` on.
-    pub fn fetch(&self, number: u32, offset: u64) -> Vec<Arc<Record>> {
-        let records = &self.partitions[number as usize].records;
+    /// Up to `max` records of a partition from `offset` on; `None` if there is no such partition.
+    pub fn fetch(&self, number: u32, offset: u64, max: usize) -> Option<Vec<Arc<Record>>> {
+        let records = &self.partitions.get(number as usize)?.records;
         let from = records.partition_point(|record| record.offset < offset);
-        records.iter().skip(from).take(FETCH_MAX).cloned().collect()
+        Some(records.iter().skip(from).take(max).cloned().collect())
     }
 
     pub fn recent(&self, number: u32, offset: u64, count: usize) -> Option<Vec<Recent>> {
