@@ -70,6 +70,8 @@ Examples:
 
 /// Before and after an outage there is a little calm, so that there is something to compare with.
 const CALM_MIN: Duration = Duration::from_secs(2);
+/// Shorter ones are hardly seen.
+const OUTAGE_MIN: Duration = Duration::from_secs(2);
 const OUTAGE_MAX_UNASKED: Duration = Duration::from_secs(15);
 
 /// A scenario, or all of them.
@@ -129,12 +131,13 @@ impl Args {
         };
         let outage = self.outage.unwrap_or_else(|| OUTAGE_MAX_UNASKED.min(run / 2));
         let has_outage = scenarios.iter().any(|scenario| scenario.has_outage());
-        if has_outage && (outage.is_zero() || outage + 2 * CALM_MIN > run) {
+        if has_outage && (outage < OUTAGE_MIN || outage + 2 * CALM_MIN > run) {
             return Err(Failure::usage(format!(
-                "`--outage {}` does not fit into a run of {:.1} s: it must be more than nothing, and leave {} s before \
-                 and after it; `--seconds` or `--messages` makes the run longer",
+                "`--outage {}` does not fit into a run of {:.1} s: it must last {} s at least, and leave {} s \
+                 before and after it; `--seconds` or `--messages` makes the run longer",
                 humantime::format_duration(outage),
                 run.as_secs_f64(),
+                OUTAGE_MIN.as_secs(),
                 CALM_MIN.as_secs()
             )));
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use chat4all_proto::http::Readiness;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -99,12 +100,14 @@ impl Stack {
         let begin = Instant::now();
         loop {
             let answer = async { self.endpoint.connect().await?.call("GET", "/health/ready", "").await };
-            if answer.await.is_ok_and(|(status, _)| status == 200) {
+            let answer = answer.await;
+            if matches!(answer, Ok((200, _))) {
                 return Ok(());
             }
             self.check()?;
             if begin.elapsed() > READY_MAX {
-                return Err(Failure::failed("the stack was not ready within 60 s"));
+                let why = answer.ok().and_then(|(_, body)| missing(&body)).unwrap_or_default();
+                return Err(Failure::failed(format!("the stack was not ready within 60 s: {why}")));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -239,6 +242,13 @@ fn check(configuration: &Path) -> Result<(), Failure> {
     let file = Some(configuration.to_owned());
     Sources { file, folder, env: Default::default(), overrides: Vec::new() }.load()?;
     Ok(())
+}
+
+/// Which part is not ready, and why.
+fn missing(body: &[u8]) -> Option<String> {
+    let readiness: Readiness = serde_json::from_slice(body).ok()?;
+    let missing = readiness.parts.into_iter().find(|part| !part.ready)?;
+    Some(format!("{}: {}", missing.name, missing.detail.unwrap_or_default()))
 }
 
 /// Inodes of the files of these names below a folder.

@@ -142,7 +142,8 @@ impl Timeline {
         let mut lines = Vec::new();
         for row in self.rows(columns, step) {
             let block = |(at, &value): (usize, &u64)| match value {
-                0 if row.shaded && is_away(at) => paint.with(Colour::Dim, SHADE),
+                // The last column may be too young to say.
+                0 if row.shaded && is_away(at) && at + 1 < columns => paint.with(Colour::Dim, SHADE),
                 0 => " ".to_owned(),
                 value => {
                     let height = (value * BLOCKS.len() as u64 + row.full / 2) / row.full.max(1);
@@ -237,7 +238,7 @@ impl Timeline {
             };
             signs[column(event.at, step).min(columns - 1)] = sign;
         }
-        Some(format!("  {:11}{}", "faults", signs.concat()))
+        Some(format!("  {:11}{}", "faults", signs.concat().trim_end()))
     }
 
     /// From and to; one that has not ended yet ends `now`.

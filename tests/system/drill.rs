@@ -185,7 +185,7 @@ fn what_a_drill_cannot_do_is_refused_by_name() {
         (&["drill", "kill-everybody"], "kill-workers"),
         (&["drill"], "SCENARIO"),
         (&["drill", "log-away", "--outage", "30s", "--seconds", "20"], "`--outage 30s`"),
-        (&["drill", "log-away", "--outage", "0s"], "`--outage 0s`"),
+        (&["drill", "log-away", "--outage", "1s"], "`--outage 1s`"),
         (&["drill", "log-away", "--outage", "soon"], "--outage"),
         (&["drill", "all", "--log", "embedded:data"], "--log"),
         (&["drill", "log-away", "--log", "kafka://127.0.0.1:1"], "`--pause-log-with`"),

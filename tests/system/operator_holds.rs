@@ -19,7 +19,6 @@ async fn call(api: &Api, path: &str, status: u16) {
 }
 
 #[test]
-#[ignore = "until the connectors obey `Settings::control`"]
 fn a_pause_holds_over_a_restart_and_a_resume_sends_all_in_order() {
     let _turn = turn::beside_others();
     run(async {
@@ -56,7 +55,6 @@ fn a_pause_holds_over_a_restart_and_a_resume_sends_all_in_order() {
 }
 
 #[test]
-#[ignore = "until the connectors obey `Settings::control`"]
 fn what_is_cancelled_before_it_was_sent_ends_as_cancelled_and_is_never_sent() {
     let _turn = turn::beside_others();
     run(async {
