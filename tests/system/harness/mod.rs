@@ -1,6 +1,7 @@
 //! What every whole-system test stands on. It knows Chat4All from outside only: its command line, its HTTP, its log lines,
 //! and what is on its log once all processes have ended.
 
+pub mod arrivals;
 pub mod client;
 pub mod cluster;
 pub mod engines;

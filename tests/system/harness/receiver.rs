@@ -2,14 +2,14 @@
 //! answered, and misbehaves per path as told.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Random;
 
@@ -19,6 +19,8 @@ pub enum Reply {
     Status(u16),
     /// A status with one more header.
     With(u16, &'static str, String),
+    /// A 200 with this JSON.
+    Json(&'static str),
     /// Reads the request and never answers.
     Hang,
     /// Resets the connection before it reads anything.
@@ -95,21 +97,40 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::listen([127, 0, 0, 1]).await
+    }
+
+    /// On every loopback address at once: each is a destination of its own.
+    pub async fn everywhere() -> Self {
+        Self::listen([0, 0, 0, 0]).await
+    }
+
+    async fn listen(ip: [u8; 4]) -> Self {
+        let listener = TcpListener::bind((IpAddr::from(ip), 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let state = Arc::<Mutex<State>>::default();
-        let shared = Arc::clone(&state);
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                stream.set_nodelay(true).ok();
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
-            }
-        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, accepting }
+    }
+
+    /// Nobody listens here any more, and every open connection ends.
+    pub async fn goes_away(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+    }
+
+    /// Listens at the same address again.
+    pub async fn comes_back(&mut self) {
+        let listener = TcpListener::bind(self.address).await.expect("its own port");
+        self.accepting = tokio::spawn(accept(listener, Arc::clone(&self.state)));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic under the lock")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The address of a path on the channel `hook`.
@@ -163,6 +184,15 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).ok();
+        connections.spawn(serve(stream, Arc::clone(&state)));
+        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -251,12 +281,17 @@ async fn answer(
     match reply {
         Reply::Status(status) => {
             note(state, head, body, Some(status));
-            write_status(&mut stream, status, "").await?;
+            write(&mut stream, status, "", "").await?;
             Some(stream)
         }
         Reply::With(status, name, value) => {
             note(state, head, body, Some(status));
-            write_status(&mut stream, status, &format!("{name}: {value}\r\n")).await?;
+            write(&mut stream, status, &format!("{name}: {value}\r\n"), "").await?;
+            Some(stream)
+        }
+        Reply::Json(json) => {
+            note(state, head, body, Some(200));
+            write(&mut stream, 200, "content-type: application/json\r\n", json).await?;
             Some(stream)
         }
         Reply::Hang => {
@@ -300,7 +335,7 @@ async fn answer(
     }
 }
 
-async fn write_status(stream: &mut TcpStream, status: u16, more: &str) -> Option<()> {
-    let text = format!("HTTP/1.1 {status} Status\r\n{more}content-length: 0\r\n\r\n");
+async fn write(stream: &mut TcpStream, status: u16, more: &str, body: &str) -> Option<()> {
+    let text = format!("HTTP/1.1 {status} Status\r\n{more}content-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(text.as_bytes()).await.ok()
 }
