@@ -65,7 +65,6 @@ fn one_is_away(name: &str, with_kill: bool) {
         parked += metric(&ops, PARKED, "channel=\"hook\"").await;
         let gap = longest_gap(&others.requests(), left_at, SystemTime::now());
         let [_, p99] = percentiles(&mut latencies(&others.requests(), left_at, SystemTime::now() - away / 10));
-        let (count, taken) = (load.count(), others.distinct());
         // Every partition's commit goes on: what cannot move does not hold it.
         for ((topic, partition), (committed, lag)) in late.iter().filter(|((topic, _), _)| topic == ledger::HOOK) {
             let before = halfway[&(topic.clone(), *partition)].0;
@@ -85,12 +84,11 @@ fn one_is_away(name: &str, with_kill: bool) {
         none_failed(&api).await;
         let again = [must_be_whole(&others.requests(), &living), must_be_whole(&dead.requests(), &waiting)];
         println!(
-            "{name}: {away:?} away, {parked} parked; the others' longest gap {gap:.0?}, p99 {p99:.1?}, {} of {count} taken; \
-             back: first call after {first:.1?}, all after {whole:.1?}; sent again {again:?}",
-            taken
+            "{name}: {away:?} away, {parked} parked; the others' longest gap {gap:.0?}, p99 {p99:.1?}; \
+             back: first call after {first:.1?}, all after {whole:.1?}; sent again {again:?}"
         );
         assert!(parked > 0.0, "something is parked");
-        let gap_max = Duration::from_millis(if with_kill { 4_000 } else { 1_000 });
+        let gap_max = Duration::from_millis(if with_kill { 5_000 } else { 3_000 });
         assert!(gap < gap_max, "{name}: the others stood still for {gap:?}");
         assert!(with_kill || again[0] == 0, "{name}: {} sent again to those who were there", again[0]);
         cluster.terminate_all().await;

@@ -101,7 +101,7 @@ fn a_provider_that_is_away_costs_no_message_and_holds_up_no_other_channel() {
         // The failures that open it, what was in flight then, and three probes each time.
         let probes_max = 3.0 * (away.as_secs_f64() / 8.0 + 1.0);
         assert!(tries <= 20.0 + probes_max, "{tries} calls of a provider that is away");
-        assert!(gap < Duration::from_secs(1), "the healthy channel stood still for {gap:?}");
+        assert!(gap < Duration::from_secs(3), "the healthy channel stood still for {gap:?}");
         cluster.terminate_all().await;
     });
 }
