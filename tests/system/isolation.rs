@@ -122,7 +122,7 @@ fn a_dead_destination_and_a_poison_conversation_slow_no_other() {
         for letter in &found {
             assert_eq!(letter["reason"], "attempts_exhausted", "{letter:#}");
             assert_eq!(letter["attempts"], 5, "{letter:#}");
-            assert_eq!(letter["to"].as_str().is_some_and(|to| to.ends_with("/poison")), true, "{letter:#}");
+            assert!(letter["to"].as_str().is_some_and(|to| to.ends_with("/poison")), "{letter:#}");
         }
         println!("poison: {} messages ended in 5 attempts each", found.len());
         cluster.terminate_all().await;
