@@ -150,7 +150,6 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         (&hook("breaker = { failure_rate = 1.5 }"), &["`channels.hook.breaker.failure_rate`", "1.5"]),
         (&hook("breaker = { probes = 0 }"), &["`channels.hook.breaker.probes`"]),
         (&hook("breaker = { open_for = \"1m\" }"), &["`channels.hook.breaker.open_for_max`", "`open_for`"]),
-        (&hook("breaker = { window = 10 }"), &["`channels.hook.breaker`", "not supported yet"]),
         (&hook("attempt_timeout = \"16s\""), &["`channels.hook.attempt_timeout`", "15s"]),
         (&hook("retry = { attempts = 0 }"), &["`channels.hook.retry.attempts`"]),
         (&hook("retry = { backoff = [] }"), &["`channels.hook.retry.backoff`"]),
