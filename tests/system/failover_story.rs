@@ -149,11 +149,16 @@ async fn held_by(api: &Api, group: &str, members: usize, limit: Duration) {
 
 /// Of a group with one topic.
 async fn partitions_of(api: &Api, cluster: &Cluster, group: &str, id: usize) -> BTreeSet<u32> {
-    let view = api.get("/v1/cluster").await.expect("an answer").json();
-    let processes = view["processes"].as_array().expect("processes");
-    let process = processes.iter().find(|process| process["pid"] == cluster.pid(id)).expect("it was announced");
-    let holders = holders(api, group).await.expect("every partition is held");
-    (0..).zip(holders).filter(|(_, holder)| process["process"] == **holder).map(|(partition, _)| partition).collect()
+    // Under load the view may take longer than the api waits for it.
+    let limit = Duration::from_secs(20);
+    let process = until_async("the process", limit, || async {
+        let view = api.get("/v1/cluster").await.ok()?.json();
+        let process = view["processes"].as_array()?.iter().find(|process| process["pid"] == cluster.pid(id))?;
+        process["process"].as_str().map(str::to_owned)
+    })
+    .await;
+    let holders = until_async("a holder of every partition", limit, || holders(api, group)).await;
+    (0..).zip(holders).filter(|(_, holder)| process == *holder).map(|(partition, _)| partition).collect()
 }
 
 /// Kills a server for a while; when it served again.

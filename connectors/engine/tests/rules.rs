@@ -249,7 +249,8 @@ fn a_retry_that_would_come_too_late_ends_at_the_expiry() {
     bench.advance(SECOND);
     bench.advance(3_500 * MS);
     assert_eq!(bench.engine.next_wake(), Some(bench.start_of_time() + 5 * SECOND));
-    let commands = bench.advance(500 * MS);
+    let mut commands = bench.advance(500 * MS);
+    commands.extend(bench.slots(1));
     assert_eq!(commands.iter().filter_map(bench::end_of).collect::<Vec<_>>(), [(0, DeliveryStatus::Expired)]);
 }
 
@@ -577,10 +578,11 @@ fn what_is_cancelled_ends_wherever_it_stands_and_the_others_go_on() {
 fn crowded() -> Bench {
     let mut bench = Bench::new();
     bench.policy.crowded = Load { records: 5, bytes: usize::MAX };
+    bench.policy.retry.backoff = vec![600 * SECOND];
     bench.restart();
     bench.arrive(0, "a");
     bench.start_one();
-    bench.finish(0, throttled(Some(600 * SECOND)));
+    bench.finish(0, transient());
     bench.arrive(1, "a");
     for (offset, lane) in [(2, "b"), (3, "c")] {
         bench.arrive(offset, lane);

@@ -105,6 +105,15 @@ impl Api {
         answer.json()["message_id"].as_str().expect("an id").to_owned()
     }
 
+    /// Sends a message that is given so many seconds to arrive; its id.
+    pub async fn accepted_for(&self, seconds: u64, to: &str, conversation: &str) -> String {
+        let mut message = message(to, conversation, "hi");
+        message["expires_in_seconds"] = seconds.into();
+        let answer = self.post("/v1/messages", &message).await.expect("an answer");
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        answer.json()["message_id"].as_str().expect("an id").to_owned()
+    }
+
     /// The message as GET shows it.
     pub async fn show(&self, id: &str) -> Option<Value> {
         let answer = self.get(&format!("/v1/messages/{id}")).await.ok()?;

@@ -160,6 +160,7 @@ fn message(number: u64, partition: u64, hosts: bool, random: &mut Random, begin:
         accepted_at: begin,
         expires_at: begin.saturating_add(Duration::from_secs(lifetime)),
         generation: Generation(0),
+        instead_of: None,
     }
 }
 
