@@ -205,7 +205,8 @@ fn what_failed_is_shown_and_sent_again_by_hand_once() {
             // Both are about the same letter: one after the other might be about the letter that the first one ends in.
             let sends = stack.whatsapp.inbox(number).await.len();
             let path = format!("/v1/dead-letters/{delivery}/replay");
-            let (one, other) = tokio::join!(stack.api.post(&path, &json!({})), stack.api.post(&path, &json!({})));
+            let nothing = json!({});
+            let (one, other) = tokio::join!(stack.api.post(&path, &nothing), stack.api.post(&path, &nothing));
             assert_eq!([one, other].map(|answer| answer.expect("an answer").status), [202, 202]);
             let again = until_async("the replay's end", LIMIT, || async {
                 let view = stack.api.show(&id).await?;
