@@ -48,7 +48,7 @@ enum Scene {
 #[derive(Debug, Clone, Copy)]
 struct Point(&'static str, &'static str, u64, Scene);
 
-const POINTS: [Point; 23] = [
+const POINTS: [Point; 27] = [
     Point("api::before-append", "api", 200, Scene::Flows),
     Point("api::after-append", "api", 200, Scene::Flows),
     Point("router::before-write", "router", 100, Scene::Flows),
@@ -65,6 +65,10 @@ const POINTS: [Point; 23] = [
     Point("connectors::after-park", "connectors", 8, Scene::Parks),
     Point("connectors::before-return", "connectors", 3, Scene::Returns),
     Point("connectors::after-return", "connectors", 3, Scene::Returns),
+    Point("connectors::before-commit", "connectors", 40, Scene::Parks),
+    Point("connectors::after-call", "connectors", 100, Scene::Returns),
+    Point("connectors::after-status", "connectors", 30, Scene::Returns),
+    Point("connectors::after-commit", "connectors", 20, Scene::Returns),
     Point("runtime::before-drain", "connectors", 2, Scene::HandsOver),
     Point("runtime::before-release", "connectors", 2, Scene::HandsOver),
     Point("runtime::after-release", "connectors", 2, Scene::HandsOver),
@@ -135,7 +139,7 @@ fn matrix(on: &str, points: &[Point], engines: impl Fn() -> Option<Engines> + Sy
         let Some((place, point, random)) = waiting.lock().expect("no panic").pop_front() else { return };
         let Some(engines) = engines() else { return };
         let row = catch_unwind(AssertUnwindSafe(|| run(killed_at(point, &engines, kills, random))));
-        rows.lock().expect("no panic").push((place, point.0, row.ok()));
+        rows.lock().expect("no panic").push((place, point.title(), row.ok()));
     };
     std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(work))));
     let mut rows = rows.into_inner().expect("no panic");
@@ -148,12 +152,12 @@ fn matrix(on: &str, points: &[Point], engines: impl Fn() -> Option<Engines> + Sy
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for (_, name, row) in &rows {
-        println!("| `{name}` | {} |", row.as_ref().map_or("failed, see above".to_owned(), Row::to_string));
+        println!("| {name} | {} |", row.as_ref().map_or("failed, see above".to_owned(), Row::to_string));
     }
     assert_eq!(rows.len(), points.len());
-    for (_, name, row) in &rows {
-        println!("{name}");
-        row.as_ref().expect("it ended").verdict.must_be_clean();
+    for (_, name, row) in rows {
+        let row = row.unwrap_or_else(|| panic!("killed at {name}, it did not end well"));
+        row.verdict.must_be_clean();
     }
 }
 
@@ -208,6 +212,15 @@ struct Stage {
 }
 
 impl Point {
+    fn title(&self) -> String {
+        let Point(name, _, _, scene) = self;
+        match scene {
+            Scene::Flows | Scene::HandsOver => format!("`{name}`"),
+            Scene::Parks => format!("`{name}`, while half is parked"),
+            Scene::Returns => format!("`{name}`, while what was parked returns"),
+        }
+    }
+
     /// For `FAILPOINTS`: dies once the point was passed some times.
     fn fails(&self, random: &mut Random) -> String {
         match random.below(self.2) {
