@@ -51,14 +51,14 @@ struct Point(&'static str, &'static str, u64, Scene);
 const POINTS: [Point; 27] = [
     Point("api::before-append", "api", 200, Scene::Flows),
     Point("api::after-append", "api", 200, Scene::Flows),
-    Point("router::before-write", "router", 100, Scene::Flows),
-    Point("router::after-write", "router", 100, Scene::Flows),
-    Point("connectors::before-call", "connectors", 200, Scene::Flows),
-    Point("connectors::after-call", "connectors", 200, Scene::Flows),
-    Point("connectors::before-status", "connectors", 100, Scene::Flows),
-    Point("connectors::after-status", "connectors", 100, Scene::Flows),
-    Point("connectors::before-dead-letter", "connectors", 20, Scene::Flows),
-    Point("connectors::after-dead-letter", "connectors", 20, Scene::Flows),
+    Point("router::before-write", "router", 30, Scene::Flows),
+    Point("router::after-write", "router", 30, Scene::Flows),
+    Point("connectors::before-call", "connectors", 100, Scene::Flows),
+    Point("connectors::after-call", "connectors", 100, Scene::Flows),
+    Point("connectors::before-status", "connectors", 40, Scene::Flows),
+    Point("connectors::after-status", "connectors", 40, Scene::Flows),
+    Point("connectors::before-dead-letter", "connectors", 10, Scene::Flows),
+    Point("connectors::after-dead-letter", "connectors", 10, Scene::Flows),
     Point("connectors::before-commit", "connectors", 40, Scene::Flows),
     Point("connectors::after-commit", "connectors", 40, Scene::Flows),
     Point("connectors::before-park", "connectors", 8, Scene::Parks),
@@ -72,8 +72,8 @@ const POINTS: [Point; 27] = [
     Point("runtime::before-drain", "connectors", 2, Scene::HandsOver),
     Point("runtime::before-release", "connectors", 2, Scene::HandsOver),
     Point("runtime::after-release", "connectors", 2, Scene::HandsOver),
-    Point("recorder::before-write", "recorder", 100, Scene::Flows),
-    Point("recorder::after-write", "recorder", 100, Scene::Flows),
+    Point("recorder::before-write", "recorder", 30, Scene::Flows),
+    Point("recorder::after-write", "recorder", 30, Scene::Flows),
     Point("runtime::before-commit", "recorder", 40, Scene::Flows),
     Point("runtime::after-commit", "recorder", 40, Scene::Flows),
 ];
@@ -82,8 +82,8 @@ const POINTS: [Point; 27] = [
 /// parked copy without its commit.
 const POINTS_ON_KAFKA: [Point; 4] = [
     Point("api::after-append", "api", 200, Scene::Flows),
-    Point("kafka-log::before-commit", "router", 100, Scene::Flows),
-    Point("connectors::after-call", "connectors", 200, Scene::Flows),
+    Point("kafka-log::before-commit", "router", 30, Scene::Flows),
+    Point("connectors::after-call", "connectors", 100, Scene::Flows),
     Point("connectors::after-park", "connectors", 8, Scene::Parks),
 ];
 
