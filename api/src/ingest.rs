@@ -11,6 +11,7 @@ use chat4all_proto::http::{
 };
 use chat4all_proto::{ConversationId, MessageId, MessageStatus, Timestamp, Topic};
 use chat4all_runtime::clock;
+use chat4all_storage::crash_point;
 use chat4all_storage::log::{AppendError, Appended, NewRecord};
 use tracing::warn;
 
@@ -152,7 +153,9 @@ impl Api {
         self.check_log_answers()?;
         let timeout = self.options.append_timeout;
         let started = clock::instant();
+        crash_point("api::before-append");
         let result = tokio::time::timeout(timeout, self.log.append(records)).await;
+        crash_point("api::after-append");
         metrics::record_publish(topic, clock::instant().duration_since(started));
         match result {
             Ok(Ok(appended)) => Ok(appended),

@@ -9,6 +9,7 @@ use chat4all_channels::{Channel as Provider, Unfit};
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Alive;
+use chat4all_storage::crash_point;
 use futures_util::FutureExt;
 
 use crate::http::Client;
@@ -48,10 +49,12 @@ async fn attempt(pending: Pending, provider: Arc<dyn Provider>, client: Rc<Clien
     let started = clock::instant();
     // A panic here says something about this one delivery: it counts as an attempt, so that it ends some day.
     let calling = AssertUnwindSafe(call(&pending, &*provider, &client)).catch_unwind();
+    crash_point("connectors::before-call");
     let report = tokio::select! {
         report = calling => report.unwrap_or_else(|_| panicked()),
         () = gone.cancelled() => return,
     };
+    crash_point("connectors::after-call");
     pending.settle(Answered { report, took: started.elapsed() });
 }
 

@@ -1,11 +1,13 @@
 //! What a partition has to say to the log: statuses, dead letters and parked copies, appended one batch at a time in the
 //! order they came about. The engine hears of what it waits for only when the log has acknowledged it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chat4all_engine::{At, Event};
 use chat4all_proto::{ChannelName, DeadLetter, Key, Parked, StatusEvent, Topic};
+use chat4all_storage::crash_point;
 use chat4all_storage::log::{AppendError, Appended, Consumer, Lease, NewRecord, RecordId};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -67,9 +69,11 @@ impl Outbox {
         self.under_way = Some((records, std::mem::take(&mut self.news)));
         Some(Box::pin(async move {
             let mut appended = Vec::with_capacity(batch.len());
+            crash_points("before", &batch);
             for part in batch.chunks(BATCH_MAX) {
                 appended.extend(consumer.append(&lease, part.to_vec()).await?);
             }
+            crash_points("after", &batch);
             Ok(appended)
         }))
     }
@@ -87,6 +91,19 @@ impl Outbox {
                 Flushed::Later(error.to_string())
             }
         }
+    }
+}
+
+/// One for each topic that the batch goes to.
+fn crash_points(when: &str, batch: &[NewRecord]) {
+    if fail::has_failpoints() {
+        let names = batch.iter().filter_map(|record| match record.topic {
+            Topic::StatusUpdates => Some("status"),
+            Topic::DeadLetters => Some("dead-letter"),
+            Topic::Parked(_) => Some("park"),
+            _ => None,
+        });
+        BTreeSet::from_iter(names).into_iter().for_each(|name| crash_point(&format!("connectors::{when}-{name}")));
     }
 }
 

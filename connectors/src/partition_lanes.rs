@@ -19,6 +19,7 @@ use chat4all_runtime::supervisor::Handle;
 use chat4all_runtime::worker::in_order::stop_when_gone;
 
 use chat4all_runtime::worker::{self, Drain, Enqueue, Partition, Worker, size_of_record};
+use chat4all_storage::crash_point;
 use chat4all_storage::log::{self, Commit, Consumer, Recent, Record};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -277,7 +278,12 @@ impl PartitionLanes {
                 metadata: metadata.clone(),
             })
             .collect();
-        let writing = async move { (consumer.commit(changed).await, commits) };
+        let writing = async move {
+            crash_point("connectors::before-commit");
+            let written = consumer.commit(changed).await;
+            crash_point("connectors::after-commit");
+            (written, commits)
+        };
         ctx.spawn(writing.into_actor(self).map(|(written, commits), lanes, ctx| {
             lanes.commit_due = false;
             match written {
@@ -444,11 +450,18 @@ impl Handler<Enqueue> for PartitionLanes {
     fn handle(&mut self, Enqueue { source, records }: Enqueue, ctx: &mut Self::Context) {
         fail::fail_point!("connectors::lanes");
         let now = now();
+        let source = Source::ALL[source];
+        if source == Source::Parked {
+            crash_point("connectors::before-return");
+        }
         for record in records {
-            let arrival = self.read(Source::ALL[source], &record);
+            let arrival = self.read(source, &record);
             self.feed(Event::Arrived(arrival), now);
         }
         self.go_on(now, None, ctx);
+        if source == Source::Parked {
+            crash_point("connectors::after-return");
+        }
     }
 }
 

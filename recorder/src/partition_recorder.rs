@@ -9,7 +9,7 @@ use chat4all_runtime::worker::InOrder;
 use chat4all_runtime::worker::in_order::{Desk, Done, Failure, Process};
 use chat4all_storage::log::Record;
 use chat4all_storage::status::Write;
-use chat4all_storage::{Log, Status};
+use chat4all_storage::{Log, Status, crash_point};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tracing::error;
@@ -95,7 +95,9 @@ impl Process for Recorder {
 async fn write(status: &dyn Status, writes: Vec<Write>) -> Result<(), Failure> {
     let _pending = metrics::Pending::of(writes.len());
     let started = clock::instant();
+    crash_point("recorder::before-write");
     status.write(writes).await.map_err(|error| Failure::Later(error.to_string()))?;
+    crash_point("recorder::after-write");
     metrics::record_write(started.elapsed());
     Ok(())
 }

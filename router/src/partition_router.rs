@@ -11,6 +11,7 @@ use chat4all_proto::{ChannelName, Message, Timestamp, Topic};
 use chat4all_runtime::clock;
 use chat4all_runtime::worker::InOrder;
 use chat4all_runtime::worker::in_order::{Desk, Done, Failure, Process};
+use chat4all_storage::crash_point;
 use chat4all_storage::log::{Commit, NewRecord, Record, RecordId};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -141,7 +142,9 @@ impl Routing<'_> {
         self.bytes = 0;
         let routed: Vec<ChannelName> = records.iter().filter_map(|record| channel_of(&record.topic)).collect();
         let commit = Commit { lease: self.desk.lease.clone(), offset, metadata: String::new() };
+        crash_point("router::before-write");
         self.desk.consumer.append_and_commit(records, commit).await?;
+        crash_point("router::after-write");
         routed.iter().for_each(metrics::record_routed);
         if let Some(window) = window.borrow_mut().as_mut() {
             for (id, at) in self.ids.drain() {

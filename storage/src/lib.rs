@@ -3,9 +3,11 @@
 //! `log::memory` and `status::memory` are adapters without files. Only the binary names the others.
 //! [`diagnosis`] is what an adapter tells people about its engine.
 
+mod crash;
 pub mod diagnosis;
 pub mod log;
 pub mod status;
 
+pub use crash::crash_point;
 pub use log::Log;
 pub use status::Status;

@@ -21,6 +21,16 @@ pub struct Taken {
     pub delivery_id: String,
 }
 
+impl Taken {
+    pub fn of(request: &Received) -> Self {
+        Self {
+            at: request.at,
+            message_id: request.data("message_id").to_owned(),
+            delivery_id: request.webhook_id.clone(),
+        }
+    }
+}
+
 /// A partition of the outbound topic begun anew, as its worker logged it.
 #[derive(Debug, Clone)]
 pub struct Takeover {
@@ -124,12 +134,7 @@ fn explained(evidence: &Evidence, delivery: &str, before: SystemTime, again: Sys
 
 /// What the receiver answered 2xx.
 pub fn taken(requests: &[Received]) -> Vec<Taken> {
-    let of = |request: &Received| Taken {
-        at: request.at,
-        message_id: request.data("message_id").to_owned(),
-        delivery_id: request.webhook_id.clone(),
-    };
-    requests.iter().filter(|request| request.taken()).map(of).collect()
+    requests.iter().filter(|request| request.taken()).map(Taken::of).collect()
 }
 
 /// How many ids there are twice: no message may be accepted as two.

@@ -213,6 +213,11 @@ pub async fn all_end(api: &Api, accepted: &[Accepted], end: &str) {
     for one in accepted.iter().step_by(accepted.len().div_ceil(200)) {
         reaches(api, &one.message_id, end).await;
     }
+    nothing_is_open(api, end).await;
+}
+
+/// Waits until no channel has anything to do and no message shows a status that is not an end.
+pub async fn nothing_is_open(api: &Api, end: &str) {
     until_async("all deliveries", Duration::from_secs(60), || async {
         let waiting = api.get("/v1/channels").await.ok()?.json();
         let waiting = waiting["channels"].as_array()?.iter().map(|channel| channel["waiting"].as_u64());

@@ -12,6 +12,7 @@ mod channels;
 mod checker;
 mod commands;
 mod cost;
+mod crash_matrix;
 mod dead_letter_desk;
 mod destination_away;
 mod doctor;

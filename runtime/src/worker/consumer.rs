@@ -10,8 +10,8 @@ use actix::{
 };
 use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::{Topic, TopicPartition};
-use chat4all_storage::Log;
 use chat4all_storage::log::{Assignment, Consumer as LogConsumer, Event, Lease, Record, Subscription};
+use chat4all_storage::{Log, crash_point};
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -213,6 +213,7 @@ impl<W: Worker> Consumer<W> {
     /// One lease stands for those that were assigned with it.
     fn revoke(&mut self, lease: Lease, ctx: &mut Context<Self>) {
         let Some(membership) = self.membership.clone() else { return };
+        crash_point("runtime::before-drain");
         let drained = self.held(&lease).map(|held| drain(held.addr.clone(), lease.partition.clone()));
         let drained = async move {
             if let Some(drained) = drained {
@@ -222,7 +223,9 @@ impl<W: Worker> Consumer<W> {
         ctx.spawn(drained.into_actor(self).map(move |(), consumer, _| {
             consumer.forget(&lease);
             debug!(partition = %lease.partition, epoch = lease.epoch, "partition released");
+            crash_point("runtime::before-release");
             membership.release(&lease);
+            crash_point("runtime::after-release");
         }));
     }
 

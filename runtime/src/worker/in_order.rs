@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use chat4all_storage::crash_point;
 use chat4all_storage::log::{AppendError, Commit, Consumer, Lease, Record};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
@@ -218,7 +219,10 @@ impl<P: Process> InOrder<P> {
 /// now does the rest.
 async fn commit_once(consumer: Arc<dyn Consumer>, commit: Commit) -> Option<u64> {
     let offset = commit.offset;
-    match consumer.commit(vec![commit]).await {
+    crash_point("runtime::before-commit");
+    let written = consumer.commit(vec![commit]).await;
+    crash_point("runtime::after-commit");
+    match written {
         Ok(_) => Some(offset),
         Err(error) => {
             warn!(%error, "a commit failed and is tried again");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chat4all_proto::{Topic, TopicPartition};
+use chat4all_storage::crash_point;
 use chat4all_storage::log::{AppendError, Appended, Commit, Consumer, Error, Lease, NewRecord, Recent, Record};
 use tokio::sync::{oneshot, watch};
 
@@ -286,6 +287,7 @@ impl Consumer for Handle {
     async fn append_and_commit(&self, records: Vec<NewRecord>, commit: Commit) -> Result<Vec<Appended>, AppendError> {
         commit.check()?;
         let appended = self.0.append(&commit.lease, records).await?;
+        crash_point("kafka-log::before-commit");
         match self.0.commit(vec![commit]).await {
             Ok(refused) if refused.is_empty() => Ok(appended),
             Ok(_) => Err(AppendError::Fenced),

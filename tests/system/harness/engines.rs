@@ -65,9 +65,18 @@ impl Engines {
 
     /// Where the first record of each delivery stands on an outbound topic, by `dlv_…`.
     pub fn positions(&self, cluster: &Cluster, outbound: &str) -> HashMap<String, Position> {
+        let mut first = HashMap::new();
+        for (delivery, position) in self.all_positions(cluster, outbound) {
+            first.entry(delivery).or_insert(position);
+        }
+        first
+    }
+
+    /// Where every record of a topic stands, each partition's in its order, by the `dlv_…` that it is about.
+    pub fn all_positions(&self, cluster: &Cluster, topic: &str) -> Vec<(String, Position)> {
         match self {
-            Self::Embedded => ledger::positions(&cluster.data(), outbound),
-            Self::Distributed(servers) => first_positions(&servers.records(outbound)),
+            Self::Embedded => ledger::all_positions(&cluster.data(), topic),
+            Self::Distributed(servers) => servers.records(topic).iter().map(Found::delivery).collect(),
         }
     }
 
@@ -83,15 +92,6 @@ impl Engines {
             }
         }
     }
-}
-
-fn first_positions(records: &[Found]) -> HashMap<String, Position> {
-    let mut positions = HashMap::new();
-    for Found { id, position } in records {
-        let uuid = id.split('/').next().expect("a first part");
-        positions.entry(format!("dlv_{uuid}")).or_insert(*position);
-    }
-    positions
 }
 
 fn again(records: &[Found]) -> usize {
@@ -211,6 +211,11 @@ impl Drop for Servers {
 }
 
 impl Found {
+    fn delivery(&self) -> (String, Position) {
+        let uuid = self.id.split('/').next().expect("a first part");
+        (format!("dlv_{uuid}"), self.position)
+    }
+
     fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().expect("every record is a cloud event");
         let id = headers.iter().find(|header| header.key == "ce_id").and_then(|header| header.value).expect("an id");

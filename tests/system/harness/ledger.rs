@@ -14,6 +14,7 @@ use crate::checker::{Position, Takeover};
 
 /// The outbound topic of the channel that most tests send through.
 pub const HOOK: &str = "hook-outbound";
+pub const HOOK_PARKED: &str = "hook-parked";
 
 /// The takeovers of an outbound topic's partitions that JSON logs tell of, by time.
 pub fn takeovers(logs: &str, outbound: &str) -> Vec<Takeover> {
@@ -64,15 +65,24 @@ fn tables(log: &Connection, topic: &str) -> Vec<(u32, String)> {
 
 /// Where the first record of each delivery stands on an outbound topic, by `dlv_…`.
 pub fn positions(data: &Path, outbound: &str) -> HashMap<String, Position> {
-    let log = open(data);
     let mut positions = HashMap::new();
-    for (partition, table) in tables(&log, outbound) {
+    for (delivery, position) in all_positions(data, outbound) {
+        positions.entry(delivery).or_insert(position);
+    }
+    positions
+}
+
+/// Where every record of a topic stands, each partition's in its order, by the `dlv_…` that it is about.
+pub fn all_positions(data: &Path, topic: &str) -> Vec<(String, Position)> {
+    let log = open(data);
+    let mut positions = Vec::new();
+    for (partition, table) in tables(&log, topic) {
         let mut statement = log.prepare(&format!("SELECT uuid, offset FROM {table} ORDER BY offset")).expect("a table");
         let rows = statement.query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)));
         for row in rows.expect("records") {
             let (uuid, offset) = row.expect("a record");
             let position = Position { partition, offset: offset.try_into().expect("not negative") };
-            positions.entry(format!("dlv_{}", Uuid::from_bytes(uuid))).or_insert(position);
+            positions.push((format!("dlv_{}", Uuid::from_bytes(uuid)), position));
         }
     }
     positions

@@ -69,6 +69,8 @@ struct State {
     usually: HashMap<String, Reply>,
     latency: Duration,
     wobble: Option<Random>,
+    /// Texts divisible by this are refused for good.
+    refused: Option<u64>,
 }
 
 impl State {
@@ -85,6 +87,14 @@ impl State {
             3 => (Reply::ResetAfter, latency),
             _ => (Reply::Status(200), latency),
         }
+    }
+
+    /// A 200 becomes a 410 where the message is to be refused.
+    fn or_refuse(&self, reply: Reply, body: &[u8]) -> Reply {
+        let Some(refused) = self.refused.filter(|_| matches!(reply, Reply::Status(200))) else { return reply };
+        let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let number = body["data"]["content"]["text"].as_str().and_then(|text| text.parse::<u64>().ok());
+        if number.is_some_and(|number| number % refused == 0) { Reply::Status(410) } else { reply }
     }
 }
 
@@ -159,6 +169,11 @@ impl Receiver {
         self.state().wobble = Some(random);
     }
 
+    /// From now on every message whose text is a number divisible by `every` is answered 410.
+    pub fn refuses(&self, every: u64) {
+        self.state().refused = Some(every);
+    }
+
     pub fn requests(&self) -> Vec<Received> {
         self.state().requests.clone()
     }
@@ -174,9 +189,14 @@ impl Receiver {
 
     /// Different deliveries answered 2xx.
     pub fn distinct(&self) -> usize {
+        self.distinct_that(Received::taken)
+    }
+
+    /// Different deliveries with a request of this kind.
+    pub fn distinct_that(&self, is: fn(&Received) -> bool) -> usize {
         let state = self.state();
         let ids: std::collections::HashSet<_> =
-            state.requests.iter().filter(|request| request.taken()).map(|request| &request.webhook_id).collect();
+            state.requests.iter().filter(|request| is(request)).map(|request| &request.webhook_id).collect();
         ids.len()
     }
 }
@@ -206,6 +226,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             return reset(stream);
         }
         let Some(body) = read_body(&mut stream, &mut buffer, head.length).await else { return };
+        let reply = state.lock().expect("no panic under the lock").or_refuse(reply, &body);
         match answer(stream, reply, latency, head, body, &state).await {
             Some(kept) => stream = kept,
             None => return,
