@@ -512,7 +512,8 @@ struct Throttle {
 }
 
 impl Throttle {
-    const CAP_MIN: f64 = 0.2;
+    /// What asks for less says for how long to wait.
+    const CAP_MIN: f64 = 1.0;
     const STEP: Duration = Duration::from_secs(1);
 
     /// At most once a second: calls that were under way complain together.
