@@ -86,6 +86,7 @@ mod tests {
     use super::*;
 
     const DELIVERY: &str = include_str!("../../proto/golden/outbound.json");
+    const PARKED: &str = include_str!("../../proto/golden/parked.json");
 
     #[actix::test]
     async fn what_is_parked_ends_too() {
@@ -127,7 +128,7 @@ mod tests {
             topic: topic.clone(),
             key: Key::raw(format!("default/{n}")),
             id: RecordId { uuid: uuid::Uuid::from_u128(n), generation: Generation(0) },
-            value: DELIVERY.trim().into(),
+            value: if matches!(topic, Topic::Parked(_)) { PARKED } else { DELIVERY }.trim().into(),
             traceparent: None,
             once: None,
         }

@@ -145,7 +145,7 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         (&format!("{WHATSAPP}\n{}", WHATSAPP.replace("wa]", "wb]")), &["`channels.wb`", "`channels.wa`"]),
         ("[simulator]\ncallbacks = \"here\"", &["`simulator.callbacks`", "URL"]),
         (&hook("limits = { per_second = 0 }"), &["`channels.hook.limits.per_second`", "0.001"]),
-        (&hook("limits = { recipient = { every = \"0s\" } }"), &["`channels.hook.limits.recipient.every`", "`0ms`"]),
+        (&hook("limits = { recipient = { every = \"0s\" } }"), &["`channels.hook.limits.recipient.every`", "`0s`"]),
         (&hook("limits = { tenant = { burst = 3 } }"), &["`channels.hook.limits.tenant", "every"]),
         (&hook("breaker = { failure_rate = 1.5 }"), &["`channels.hook.breaker.failure_rate`", "1.5"]),
         (&hook("breaker = { probes = 0 }"), &["`channels.hook.breaker.probes`"]),
