@@ -26,7 +26,7 @@ fn in_topic(topic: &Topic, records: Vec<NewRecord>) -> Vec<NewRecord> {
     records.into_iter().map(|record| NewRecord { topic: topic.clone(), ..record }).collect()
 }
 
-/// [`Reader`] checks each event, and that nobody ever holds half of a number.
+/// `Reader` checks each event, and that nobody ever holds half of a number.
 pub async fn partitions_of_one_number_go_together(store: &impl Store) {
     let handles = [open(store).await, open(store).await, open(store).await];
     let mut first = holding_both(&handles[0]).await;
