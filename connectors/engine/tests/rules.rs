@@ -637,3 +637,31 @@ fn a_takeover_knows_what_is_parked_and_sends_nothing_past_it() {
     bench.come_back(0, "a", 7);
     assert_eq!(bench.start_at(10), [aside(0)]);
 }
+
+#[test]
+fn ten_minutes_of_outage_cost_a_waiting_message_nothing_and_the_provider_a_few_calls() {
+    for waiting in [1, 40] {
+        let mut bench = Bench::new();
+        bench.gate = bench::gate_with_breaker();
+        for offset in 0..waiting {
+            bench.arrive(offset, &format!("lane {offset}"));
+        }
+        let (mut calls, mut back_after) = (0, None);
+        for second in 0..660 {
+            bench.advance(SECOND);
+            for offset in bench.start(64) {
+                if second < 600 {
+                    calls += 1;
+                    assert_eq!(bench::event_of(&bench.finish(offset, away())).status, DeliveryStatus::Retrying);
+                } else {
+                    back_after.get_or_insert(second - 600);
+                    bench.deliver(offset);
+                }
+            }
+        }
+        let most = waiting + 3 * (600 / 24 + 2);
+        assert!((10..=most).contains(&calls), "{calls} calls, of at most {most}");
+        assert!(back_after.is_some_and(|seconds| seconds <= 31), "first call {back_after:?} s after the return");
+        assert_eq!(bench.engine.commit()[0].0, waiting, "all of them arrived");
+    }
+}

@@ -245,6 +245,12 @@ pub fn open_gate() -> Gate {
     Gate::new(gate::Policy { breaker: never, limits: Limits::default(), slots: 1_000_000, partitions: 1 })
 }
 
+/// A gate as a channel has it by default.
+pub fn gate_with_breaker() -> Gate {
+    let breaker = breaker::Policy::default();
+    Gate::new(gate::Policy { breaker, limits: Limits::default(), slots: 64, partitions: 1 })
+}
+
 /// A place on the outbound topic.
 pub fn out(offset: u64) -> At {
     At { source: Source::Outbound, offset }
