@@ -1,3 +1,5 @@
+//! What holds a call back and for how long, a sentence each. Time is given; nothing here waits.
+
 use chat4all_proto::outcome::Outcome;
 use uuid::Uuid;
 

@@ -388,7 +388,7 @@ impl World {
                 self.pause();
                 for partition in 0..2 {
                     if self.partitions[partition].process == process {
-                        self.lose(partition, process)?;
+                        self.lose(partition)?;
                         self.take_over(partition, 1 - process)?;
                     }
                 }
@@ -402,7 +402,7 @@ impl World {
             Fault::Lost { partition } => {
                 let process = self.partitions[partition].process;
                 self.forgets_calls(process);
-                self.lose(partition, process)?;
+                self.lose(partition)?;
                 let lost = &mut self.partitions[partition];
                 let mut engine =
                     std::mem::replace(&mut lost.engine, new_engine(self.hosts, Default::default(), partition));
@@ -459,7 +459,7 @@ impl World {
     }
 
     /// The holder is gone. Of what it had on its way to the log, some is written now, some later, some never.
-    fn lose(&mut self, number: usize, _process: usize) -> Result<(), String> {
+    fn lose(&mut self, number: usize) -> Result<(), String> {
         self.cut_off(number)?;
         let commits = self.partitions[number].engine.commit();
         let lease = self.partitions[number].lease;
