@@ -27,6 +27,7 @@ mod idle;
 mod isolation;
 mod licences;
 mod limits;
+mod monitoring;
 mod never_404;
 mod operator;
 mod operator_holds;
