@@ -78,11 +78,6 @@ impl Prometheus {
         }
     }
 
-    /// The only value that an expression yields, if any.
-    async fn value(&self, expr: &str) -> Option<f64> {
-        self.query(expr).await.ok()?.first()?["value"][1].as_str()?.parse().ok()
-    }
-
     async fn until(&self, what: &str, expr: &str) {
         until_async(what, LIMIT, || async { (!self.query(expr).await.ok()?.is_empty()).then_some(()) }).await;
     }
@@ -275,7 +270,7 @@ async fn much_happens(cluster: &mut Cluster, api: &Api, stage: &mut Stage, kille
         api.accepted(&target, &format!("conversation-{number}"), "hi").await;
     }
     // Expires behind a pause.
-    assert_eq!(api.post("/v1/channels/held/pause", &Value::Null).await.expect("an answer").status, 200);
+    assert_eq!(api.post("/v1/channels/held/pause", &json!({})).await.expect("an answer").status, 200);
     api.accepted_for(1, &format!("held:http://{}/held", stage.hook.address()), "held").await;
     for body in [json!({"to": "hook:x"}), message("nothing:x", "c", "hi")] {
         let answer = api.post("/v1/messages", &body).await.expect("an answer");
@@ -295,7 +290,7 @@ async fn much_happens(cluster: &mut Cluster, api: &Api, stage: &mut Stage, kille
     cluster.start_again(killed).await;
     stage.provider.comes_back().await;
     telegram_takes(&stage.provider);
-    assert_eq!(api.post("/v1/channels/held/resume", &Value::Null).await.expect("an answer").status, 200);
+    assert_eq!(api.post("/v1/channels/held/resume", &json!({})).await.expect("an answer").status, 200);
     stage.away.comes_back().await;
     assert_eq!((well.finish(LIMIT).await.0.len(), throttled.finish(LIMIT).await.0.len()), (600, 200));
     at_rest(api, LIMIT).await;
@@ -378,7 +373,6 @@ fn every_rule_and_every_panel_finds_what_it_asks_for() {
         }
         println!("monitoring: {} expressions, {} without an answer", asked.len(), missing.len());
         assert!(missing.is_empty(), "{}", missing.join("\n"));
-        assert_eq!(prometheus.value("count(up)").await, Some(5.0), "every process is scraped once");
         cluster.terminate_all().await;
     });
 }
