@@ -11,7 +11,8 @@ import json
 import pathlib
 import sys
 
-import panels
+sys.dont_write_bytecode = True
+import panels  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).with_name("dashboards")
 SCHEMA_VERSION = 42
