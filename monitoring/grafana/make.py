@@ -82,8 +82,10 @@ def panel(number, place, spec):
         "targets": [target(kind, index, *query) for index, query in enumerate(spec["queries"])],
     }
     if kind == "table":
-        hidden = {name: True for name in ("Time", "Value", "__name__", "job")}
-        made["transformations"] = [{"id": "organize", "options": {"excludeByName": hidden, "indexByName": {}, "renameByName": {}}}]
+        # Values that are always 1 say nothing; others have a name.
+        named = {"Value": spec["value"]} if "value" in spec else {}
+        hidden = {name: True for name in ("Time", "Value", "__name__", "job") if name not in named}
+        made["transformations"] = [{"id": "organize", "options": {"excludeByName": hidden, "indexByName": {}, "renameByName": named}}]
     return made
 
 

@@ -181,10 +181,10 @@ FAILOVER = (
     "failover", "Failover", "Who holds what, and what a kill costs.",
     [
         ("Partitions", [
-            graph("Without a holder", "Partitions that were held within the last hour and are not now. A topic that nobody holds at all has no line.",
-                  "short",
-                  ('count by (topic) (max by (topic, partition) (last_over_time(chat4all_partition_epoch{job="$job"}[1h])))'
-                   ' - count by (topic) (max by (topic, partition) (chat4all_partition_epoch{job="$job"}))', "{{topic}}"), min=0),
+            graph("Without a holder", "Partitions that were held within the last hour and are not now: the gaps that takeovers leave.", "short",
+                  ('topic:chat4all_partitions_unheld:count{job="$job"}', "{{topic}}"), min=0),
+            graph("Time without a holder", "Of the hour before: of all a topic's partitions together, as exactly as is scraped.", "s",
+                  ('avg_over_time(topic:chat4all_partitions_unheld:count{job="$job"}[1h]) * 3600', "{{topic}}"), min=0),
             stacked("Held", "Partitions in the hand of each process, of all topics.", "short",
                     (f"sum by (instance, roles) (chat4all_partitions_held{{{P}}})", "{{roles}} {{instance}}")),
             graph("Catching up", "From being assigned a partition until what waited there was finished, 99th percentile.", "s",
@@ -193,11 +193,11 @@ FAILOVER = (
                     (events("chat4all_partitions_assigned_total", "instance, roles", P), "{{roles}} {{instance}}")),
             stacked("Revoked", "Partitions given away in order, or lost.", "short",
                     (events("chat4all_partitions_revoked_total", "instance, roles", P), "{{roles}} {{instance}}"), none=NONE),
+            heatmap("Catching up, all of it", "How many takeovers took how long until what waited was finished.",
+                    f"sum by (le) (increase(chat4all_partition_catch_up_seconds_bucket{{{P}}}[$__rate_interval]))", width=8),
             graph("Epochs", "An epoch is one higher with each new holder: the highest of a topic's partitions.", "short",
                   (f"max by (topic) (chat4all_partition_epoch{{{P}}})", "{{topic}}")),
-            heatmap("Catching up, all of it", "How many takeovers took how long until what waited was finished.",
-                    f"sum by (le) (increase(chat4all_partition_catch_up_seconds_bucket{{{P}}}[$__rate_interval]))", width=12),
-            table("Holders", "Who holds each partition, and under which epoch.", f"chat4all_partition_epoch{{{P}}}", width=12),
+            table("Holders", "Who holds each partition, and under which epoch.", f"chat4all_partition_epoch{{{P}}}", width=16, value="epoch"),
         ]),
         ("Work", [
             graph("Waiting", "Records not finished, by topic.", "short", ('topic:chat4all_consumer_lag:sum{job="$job"}', "{{topic}}")),
