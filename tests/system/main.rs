@@ -28,6 +28,7 @@ mod isolation;
 mod licences;
 mod limits;
 mod metrics;
+mod monitoring;
 mod never_404;
 mod operator;
 mod operator_holds;
