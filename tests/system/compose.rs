@@ -99,10 +99,10 @@ fn hardening(service: &Value) -> Vec<String> {
 }
 
 /// Pinned; the engines in the versions that every other test runs on.
-fn image(service: &Value) -> Option<String> {
+fn image(service: &Value) -> Vec<String> {
     let image = service["image"].as_str().unwrap_or_default();
     if image == "chat4all:local" {
-        return service["build"].is_null().then(|| "its image is built nowhere".to_owned());
+        return service["build"].is_null().then(|| "its image is built nowhere".to_owned()).into_iter().collect();
     }
     let (name, tag) = image.split_once(':').unwrap_or((image, "latest"));
     let tested = match name {
@@ -113,11 +113,11 @@ fn image(service: &Value) -> Option<String> {
     let exact =
         tag.split(['.', '-']).take(3).filter(|part| part.trim_start_matches('v').parse::<u32>().is_ok()).count() == 3;
     match tested {
-        _ if !exact => Some(format!("its image `{image}` is not pinned to a version")),
+        _ if !exact => vec![format!("its image `{image}` is not pinned to a version")],
         Some(tested) if tag != tested => {
-            Some(format!("its image `{image}` is not the version that is tested, {tested}"))
+            vec![format!("its image `{image}` is not the version that is tested, {tested}")]
         }
-        _ => None,
+        _ => Vec::new(),
     }
 }
 
