@@ -213,10 +213,10 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("    networks: [default]\n    ports:", "    networks: [nowhere]\n    ports:", "undefined network nowhere"),
     ("source: cassandra, target", "source: nowhere, target", "undefined volume nowhere"),
     ("      kafka: { condition: service_healthy }", "      kafak: { condition: service_healthy }", "undefined service"),
-    ("condition: service_healthy", "condition: service_well", "condition"),
+    ("condition: service_healthy", "condition: service_well", "kafka.condition"),
     ("    stop_grace_period: 35s", "    stop_grace_period: soon", "stop_grace_period"),
     ("    stop_grace_period: 35s", "    stop_grace_perod: 35s", "stop_grace_perod"),
-    (":8080\"]", ":80800\"]", "80800"),
+    ("${API_PORT:-8080}", "${API_PORT:-80800}", "80800"),
     // By our rules.
     ("  read_only: true\n  cap_drop", "  cap_drop", "its root file system can be written"),
     ("cap_drop: [ALL]", "cap_drop: [NET_RAW]", "it keeps capabilities"),
