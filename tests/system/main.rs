@@ -11,6 +11,7 @@ mod bad_surroundings;
 mod channels;
 mod checker;
 mod commands;
+mod compose;
 mod cost;
 mod crash_matrix;
 mod dead_letter_desk;
