@@ -7,7 +7,7 @@ import { REFERENCE, summary } from './lib/summary.js';
 const settings = common({ rate: REFERENCE.perSecond, duration: '60s', vus: 10 });
 const planned = settings.rate * settings.durationS;
 
-export const options = of(settings, steady(settings));
+export const options = of(settings, steady(settings), planned);
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned);

@@ -8,7 +8,7 @@ const settings = common({ rate: 10, duration: '60s', vus: 20 });
 settings.batch = number('BATCH', 100, 1, 1000);
 const planned = settings.rate * settings.durationS * settings.batch;
 
-export const options = of(settings, steady(settings));
+export const options = of(settings, steady(settings), planned);
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned, settings.batch);

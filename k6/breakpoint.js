@@ -21,7 +21,7 @@ const rungs = rates.flatMap((_, rung) => [
   [`ingress{rung:${rung}}`, ['max>=0']],
   [`errors{rung:${rung}}`, ['rate>=0']],
 ]);
-export const options = of(settings, staged(rates.map((rate) => [rate, rungS])), {
+export const options = of(settings, staged(rates.map((rate) => [rate, rungS])), planned, {
   ...Object.fromEntries(rungs),
   ingress: ['max>=0'],
   errors: ['rate>=0'],

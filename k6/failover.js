@@ -7,12 +7,12 @@ import { checkMessages, options as of, prepare, sendMessages, steady } from './l
 import { common, number } from './lib/settings.js';
 import { figure, summary } from './lib/summary.js';
 
-const settings = common({ rate: 200, duration: '30s', vus: 50 });
+const settings = common({ rate: 200, duration: '30s', vus: 100 });
 const kills = number('KILLS', 0, 0, 1000); // how many there will be: only to be printed
 const planned = settings.rate * settings.durationS;
 const longestGap = new Gauge('longest_gap', true);
 
-export const options = of(settings, steady(settings));
+export const options = of(settings, steady(settings), planned, { dropped_iterations: ['count>=0'] });
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned);

@@ -7,7 +7,7 @@ import { summary } from './lib/summary.js';
 const settings = common({ rate: 200, duration: '60s', vus: 50 });
 const planned = settings.rate * settings.durationS;
 
-export const options = of(settings, steady(settings));
+export const options = of(settings, steady(settings), planned);
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned);

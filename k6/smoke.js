@@ -7,7 +7,7 @@ import { summary } from './lib/summary.js';
 const settings = common({ rate: 10, duration: '10s', vus: 5 });
 const planned = settings.rate * settings.durationS;
 
-export const options = of(settings, steady(settings));
+export const options = of(settings, steady(settings), planned);
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned);

@@ -9,7 +9,7 @@ const settings = common({ rate: 100, duration: '10m', vus: 50 });
 settings.durationS = seconds('SOAK', `${settings.durationS}s`, 1, 7 * 86400);
 const planned = settings.rate * settings.durationS;
 
-export const options = of(settings, steady(settings));
+export const options = of(settings, steady(settings), planned);
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned);

@@ -13,7 +13,7 @@ const after = settings.durationS - before - during;
 const planned = settings.rate * (before + after) + peak * during;
 const PHASES = ['before', 'rush', 'after'];
 
-export const options = of(settings, staged([[settings.rate, before], [peak, during], [settings.rate, after]]), {
+export const options = of(settings, staged([[settings.rate, before], [peak, during], [settings.rate, after]]), planned, {
   errors: ['rate<0.01'],
   'errors{phase:after}': ['rate==0'],
   ...Object.fromEntries(PHASES.map((phase) => [`ingress{phase:${phase}}`, [`p(99)<${settings.p99Ms}`]])),

@@ -10,7 +10,7 @@ const rates = [0, 1, 2, 3].map((step) => Math.round(settings.rate + ((peak - set
 const stepS = settings.durationS / rates.length;
 const planned = rates.reduce((sum, rate) => sum + rate * stepS, 0);
 
-export const options = of(settings, staged(rates.map((rate) => [rate, stepS])), { errors: ['rate<0.01'] });
+export const options = of(settings, staged(rates.map((rate) => [rate, stepS])), planned, { errors: ['rate<0.01'] });
 
 export const setup = () => prepare(settings);
 export const send = (run) => sendMessages(settings, run, planned);

@@ -32,8 +32,10 @@ function trend(data, metric) {
 function reportOf(data, { name, load, settings, reference, rungs, more }) {
   const thresholds = [];
   for (const [metric, { thresholds: own }] of Object.entries(data.metrics)) {
-    if (/\{(slice|rung):/.test(metric)) continue; // only there to have their figures
-    for (const [threshold, { ok }] of Object.entries(own || {})) thresholds.push({ metric, threshold, holds: ok });
+    for (const [threshold, { ok }] of Object.entries(own || {})) {
+      // `max>=0` and the like always hold: they are there to have the figures.
+      if (!threshold.endsWith('>=0')) thresholds.push({ metric, threshold, holds: ok });
+    }
   }
   const sliceS = settings.durationS / SLICES;
   const slices = [];
