@@ -25,6 +25,7 @@ mod harness;
 mod hostile_client;
 mod idle;
 mod isolation;
+mod k6;
 mod licences;
 mod limits;
 mod never_404;
