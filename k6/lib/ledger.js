@@ -27,7 +27,11 @@ export class Ledger {
   constructor(settings, run, planned) {
     this.settings = settings;
     this.run = run;
-    this.checksBetween = planned * (settings.sizeBytes + HEAD_BYTES) > KEPT_BYTES_MAX;
+    const bytes = settings.sizeBytes + HEAD_BYTES;
+    this.checksBetween = planned * bytes > KEPT_BYTES_MAX;
+    // Two chapters of each virtual user may wait to be read.
+    const fits = Math.floor(KEPT_BYTES_MAX / (2 * settings.vus * bytes));
+    this.chapterMax = this.checksBetween ? Math.max(2, Math.min(CHAPTER_MAX, fits)) : CHAPTER_MAX;
     this.open = [];
     this.chapters = 0;
     this.headers = settings.apiKey ? { Authorization: `Bearer ${settings.apiKey}` } : {};
@@ -60,7 +64,7 @@ export class Ledger {
   // To be called before `count` messages are sent.
   turnPageIfFull(count) {
     const size = this.current.accepted.size;
-    if (size === 0 || size + count <= CHAPTER_MAX) return;
+    if (size === 0 || size + count <= this.chapterMax) return;
     if (this.checksBetween) {
       // What has just ended may still be on its way: it is looked at when the next one ends.
       const ended = this.open.pop();
