@@ -1,7 +1,7 @@
 // What a script is told by environment variables. Every value is read and checked before anything is sent; a bad one ends
 // the run with the variable's name. Only this file reads the environment.
 
-const URL = /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/;
+const URL = /^https?:\/\/([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(\/[^\s?#]*)?$/;
 const DURATION = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/;
 const CHECKS = ['receiver', 'api', 'none'];
 
