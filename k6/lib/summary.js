@@ -100,7 +100,7 @@ function rows(report) {
     ['accepted', `${grouped(report.accepted)}, ${grouped(report.acceptedPerSecond)}/s`],
     ['errors', `${grouped(report.errors)}, ${report.errorsPercent} %`],
     ['ingress', percentiles(report.ingressMs)],
-    ...(checked ? [['to delivery', `${percentiles(report.deliveryMs)}, from accepted`]] : []),
+    ...(report.accepted > report.lost && checked ? [['to delivery', `${percentiles(report.deliveryMs)}, from accepted`]] : []),
     ['lost', `${grouped(report.lost)}${of}${checked ? `, ${bySource}` : ''}`],
     ['out of order', `${grouped(report.outOfOrder)}${of}`],
     ['repeated', grouped(report.repeated)],

@@ -179,12 +179,12 @@ fn k6_refuses_a_bad_variable_by_its_name() {
 #[test]
 fn a_failover_is_passed_with_k6_and_without_and_nothing_is_left() {
     let _turn = turn::alone();
+    let mut ways = vec![&["--without-k6"][..]];
+    if is_here() {
+        ways.push(&[]);
+    }
     run(async {
         let cluster = Cluster::new();
-        let mut ways = vec![&["--without-k6"][..]];
-        if is_here() {
-            ways.push(&[]);
-        }
         for way in ways {
             let mut command = tool("failover");
             command.args(["--duration", "8s", "--rate", "100"]).args(way);
@@ -273,7 +273,8 @@ fn a_failover_that_is_interrupted_or_killed_leaves_no_process() {
             let status = timeout(Duration::from_secs(30), failover.wait()).await.expect("an end").expect("our child");
             assert!(!status.success());
             let folder = cluster.folder().to_string_lossy().into_owned();
-            until("the end of its processes", Duration::from_secs(10), || runs_in(&folder).is_none().then_some(())).await;
+            until("the end of its processes", Duration::from_secs(10), || runs_in(&folder).is_none().then_some(()))
+                .await;
             // Nobody can tidy up after a SIGKILL.
             assert_eq!(left_behind(&cluster).len(), usize::from(signal == Signal::KILL));
         }
