@@ -26,6 +26,7 @@ mod harness;
 mod hostile_client;
 mod idle;
 mod isolation;
+mod k6;
 mod licences;
 mod limits;
 mod metrics;
