@@ -6,6 +6,7 @@ mod config;
 mod drill;
 mod engines;
 mod logging;
+mod metrics;
 mod private;
 mod serve;
 
