@@ -331,7 +331,12 @@ fn every_rule_and_every_panel_finds_what_it_asks_for() {
         let mut stage = Stage { prometheus, hook, away, provider };
         much_happens(&mut cluster, &api, &mut stage, killed).await;
         let prometheus = &stage.prometheus;
-        prometheus.until("the last scrape", "sum(chat4all_deliveries_total) >= 800 and count(up == 1) == 5").await;
+        prometheus
+            .until(
+                "the last scrape",
+                "count(up == 1) == 5 and sum(chat4all_consumer_lag) == 0 and sum(chat4all_deliveries_total) > 200",
+            )
+            .await;
         prometheus.until("an alert", r#"ALERTS{alertname="Chat4AllDeadLetters", alertstate="firing"}"#).await;
         if let Some(alertmanager) = &prometheus.alertmanager {
             until_async("the alert at Alertmanager", LIMIT, || async {
