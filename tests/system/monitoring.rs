@@ -82,6 +82,17 @@ impl Prometheus {
         until_async(what, LIMIT, || async { (!self.query(expr).await.ok()?.is_empty()).then_some(()) }).await;
     }
 
+    /// Waits until an alert fires, and until Alertmanager has it where there is one.
+    async fn tells_of(&self, alert: &str) {
+        self.until(alert, &format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\"}}")).await;
+        let Some(alertmanager) = &self.alertmanager else { return };
+        until_async("the alert at Alertmanager", LIMIT, || async {
+            let alerts = alertmanager.get("/api/v2/alerts").await.ok()?.text;
+            alerts.contains(alert).then_some(())
+        })
+        .await;
+    }
+
     /// `promtool check metrics` has nothing to say.
     fn must_like(&self, what: &str, metrics: &str) {
         let mut command = Command::new(&self.promtool);
@@ -284,6 +295,8 @@ async fn much_happens(cluster: &mut Cluster, api: &Api, stage: &mut Stage, kille
         .prometheus
         .until("an open breaker", r#"max_over_time(chat4all_circuit_breaker_state{channel="tg"}[1m]) == 2"#)
         .await;
+    // Before the kill: what a process had counted is gone with it.
+    stage.prometheus.tells_of("Chat4AllDeadLetters").await;
     cluster.kill(killed);
     let down = "sum(up) < count(up)";
     stage.prometheus.until("the scrape that fails", down).await;
@@ -337,14 +350,6 @@ fn every_rule_and_every_panel_finds_what_it_asks_for() {
                 "count(up == 1) == 5 and sum(chat4all_consumer_lag) == 0 and sum(chat4all_deliveries_total) > 200",
             )
             .await;
-        prometheus.until("an alert", r#"ALERTS{alertname="Chat4AllDeadLetters", alertstate="firing"}"#).await;
-        if let Some(alertmanager) = &prometheus.alertmanager {
-            until_async("the alert at Alertmanager", LIMIT, || async {
-                let alerts = alertmanager.get("/api/v2/alerts").await.ok()?.text;
-                alerts.contains("Chat4AllDeadLetters").then_some(())
-            })
-            .await;
-        }
 
         for (id, role) in
             [(first, "api"), (router, "router"), (killed, "connectors"), (recorder, "recorder"), (all, "router")]
