@@ -268,21 +268,24 @@ async fn much_happens(cluster: &mut Cluster, api: &Api, stage: &mut Stage, kille
     stage.hook.usually("/broken", Reply::Status(500));
     stage.hook.script("/lost", [Reply::Hang]);
     stage.away.goes_away().await;
-    for (number, target) in [
-        stage.hook.target("/gone"),
-        stage.hook.target("/broken"),
-        stage.hook.target("/lost"),
-        stage.away.target("/inbox"),
-        "wa:+5562996991812".to_owned(),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        api.accepted(&target, &format!("conversation-{number}"), "hi").await;
+    let single = [
+        plan("gone", stage.hook.target("/gone"), 1),
+        plan("broken", stage.hook.target("/broken"), 1),
+        plan("lost", stage.hook.target("/lost"), 1),
+        plan("away", stage.away.target("/inbox"), 1),
+        plan("wa", "wa:+5562996991812".to_owned(), 1),
+    ];
+    for plan in &single {
+        assert_eq!(Load::start(plan, api).finish(LIMIT).await.0.len(), 1, "{}", plan.name);
     }
     // Expires behind a pause.
     assert_eq!(api.post("/v1/channels/held/pause", &json!({})).await.expect("an answer").status, 200);
-    api.accepted_for(1, &format!("held:http://{}/held", stage.hook.address()), "held").await;
+    let mut expiring = message(&format!("held:http://{}/held", stage.hook.address()), "held", "hi");
+    expiring["expires_in_seconds"] = 1.into();
+    until_async("a 202", LIMIT, || async {
+        (api.post("/v1/messages", &expiring).await.ok()?.status == 202).then_some(())
+    })
+    .await;
     for body in [json!({"to": "hook:x"}), message("nothing:x", "c", "hi")] {
         let answer = api.post("/v1/messages", &body).await.expect("an answer");
         assert!((400..500).contains(&answer.status), "{}", answer.text);
