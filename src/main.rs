@@ -6,6 +6,7 @@ mod config;
 mod drill;
 mod engines;
 mod logging;
+mod otlp;
 mod private;
 mod serve;
 

@@ -26,7 +26,7 @@ use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::receipt::Failure;
 use chat4all_proto::{
     Address, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId,
-    MessageStatus, Outbound, Parked, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
+    MessageStatus, Outbound, Parked, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp, TraceContext,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -65,6 +65,7 @@ fn golden_files() -> Vec<&'static str> {
             "status-event-sent",
             &StatusEvent { awaits_receipt: true, ..outbound().event(DeliveryStatus::Sent, at(9)) },
         ),
+        check("status-event-traced", &traced_event()),
         check("dead-letter", &dead_letter()),
         check("receipt", &receipt()),
         check("receipt-failed", &failed_receipt()),
@@ -404,6 +405,11 @@ fn full_event() -> StatusEvent {
         retry_at: Some(at(17_000)),
         ..outbound().event(DeliveryStatus::Failed, at(15_037))
     }
+}
+
+fn traced_event() -> StatusEvent {
+    let traceparent = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    StatusEvent { awaits_receipt: true, traceparent, ..outbound().event(DeliveryStatus::Sent, at(9)) }
 }
 
 fn dead_letter() -> DeadLetter {

@@ -1,0 +1,70 @@
+//! Spans: what a process did for a message, when, and under which trace. Roles open and end them; the binary installs a
+//! [`Tracer`] where tracing is on, and takes from it what is to be exported. Without one nothing here costs more than
+//! looking whether it is there.
+//!
+//! Whether a trace is recorded is drawn once, where its message comes in, and travels with the message. What failed is
+//! recorded in any case: that is known only at its end.
+
+mod queue;
+mod span;
+
+use std::sync::OnceLock;
+
+use chat4all_proto::{MessageId, TraceContext, TraceId};
+
+pub use queue::{Dropped, Tracer};
+pub use span::{Open, Operation, Service, Span, Value};
+
+static TRACER: OnceLock<Tracer> = OnceLock::new();
+
+/// The process's tracer. `None`: tracing is off.
+#[inline]
+pub fn tracer() -> Option<&'static Tracer> {
+    TRACER.get()
+}
+
+/// Turns tracing on, once a process. `sample_ratio` is the share of the messages without a trace of their own that are
+/// recorded, `queue_max` the most spans that wait to be exported.
+pub fn install(sample_ratio: f64, queue_max: usize) -> &'static Tracer {
+    TRACER.get_or_init(|| Tracer::new(sample_ratio, queue_max))
+}
+
+/// Where the spans of a message belong: under what its record says, else at the top of the message's own trace, which
+/// was not drawn then.
+pub fn parent(traceparent: Option<&str>, message: MessageId) -> Parent {
+    match traceparent.and_then(TraceContext::parse) {
+        Some(context) => Parent::Span(context),
+        None => Parent::unsampled(message),
+    }
+}
+
+/// What a span is opened under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    Span(TraceContext),
+    /// None: it is the first of its trace.
+    Root {
+        trace_id: TraceId,
+        is_sampled: bool,
+    },
+}
+
+impl Parent {
+    pub fn unsampled(message: MessageId) -> Self {
+        Self::Root { trace_id: TraceId::of(message), is_sampled: false }
+    }
+
+    pub fn trace_id(&self) -> TraceId {
+        match self {
+            Self::Span(context) => context.trace_id,
+            Self::Root { trace_id, .. } => *trace_id,
+        }
+    }
+
+    pub fn is_sampled(&self) -> bool {
+        match self {
+            Self::Span(context) => context.is_sampled,
+            Self::Root { is_sampled, .. } => *is_sampled,
+        }
+    }
+}
