@@ -97,7 +97,7 @@ impl Trace {
                     ("messaging.batch.message_count", on.messages.into()),
                 ];
                 attributes.extend(message.map(|message| ("messaging.message.id", Value::Text(message.to_string()))));
-                attributes.extend(code.map(|code| ("error.type", code.into())));
+                attributes.extend(code.map(|code| ("error.type", Value::from(code))));
                 attributes
             });
         };

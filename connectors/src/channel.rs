@@ -11,7 +11,7 @@ use chat4all_proto::TraceContext;
 use chat4all_proto::outcome::{Outcome, Report};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Alive;
-use chat4all_runtime::trace::{Open, Operation};
+use chat4all_runtime::trace::{Open, Operation, Value};
 use chat4all_storage::crash_point;
 use futures_util::FutureExt;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -109,7 +109,7 @@ fn end(span: Open, attempt: &Attempt, report: &Report) {
             ("chat4all.attempt", (*number).into()),
             ("chat4all.outcome", outcome.as_str().into()),
         ];
-        attributes.extend(report.code.as_deref().map(|code| ("chat4all.code", code.into())));
+        attributes.extend(report.code.as_deref().map(|code| ("chat4all.code", Value::from(code))));
         attributes
     });
 }

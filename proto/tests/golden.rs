@@ -228,7 +228,8 @@ fn events() -> impl Strategy<Value = StatusEvent> {
     let names = ("[a-z0-9_-]{1,20}", "[^\\p{Cc}]{1,60}", "[a-z0-9][a-z0-9_-]{0,20}", "[!-~é🚚]{1,40}");
     let options =
         (prop::option::of(attempts()), prop::option::of(".*"), reason, prop::option::of(any::<u64>()), any::<bool>());
-    (names, 1u128.., 1u128.., any::<u32>(), status, times, options).prop_map(
+    let trace_id = prop::option::of(any::<u128>());
+    (names, 1u128.., 1u128.., any::<u32>(), status, times, options, trace_id).prop_map(
         |(
             (tenant, conversation, channel, target),
             message,
@@ -237,6 +238,7 @@ fn events() -> impl Strategy<Value = StatusEvent> {
             status,
             [at, accepted, expires],
             options,
+            trace_id,
         )| {
             let (attempt, provider_id, reason, retry_at, awaits_receipt) = options;
             StatusEvent {
@@ -256,9 +258,14 @@ fn events() -> impl Strategy<Value = StatusEvent> {
                 reason,
                 retry_at: retry_at.map(Timestamp::from_millis),
                 awaits_receipt,
+                traceparent: trace_id.and_then(trace_context),
             }
         },
     )
+}
+
+fn trace_context(trace_id: u128) -> Option<TraceContext> {
+    TraceContext::parse(&format!("00-{trace_id:032x}-00f067aa0ba902b7-01"))
 }
 
 fn attempts() -> impl Strategy<Value = Attempt> {

@@ -58,7 +58,7 @@ pub(crate) fn end(span: Open, event: &StatusEvent) {
             ("chat4all.channel", event.address.channel.as_str().into()),
             ("chat4all.status", event.status.as_str().into()),
         ];
-        attributes.extend(event.reason.map(|reason| ("chat4all.reason", reason.as_str().into())));
+        attributes.extend(event.reason.map(|reason| ("chat4all.reason", Value::from(reason.as_str()))));
         attributes
     });
 }

@@ -82,9 +82,9 @@ pub fn start(config: &Tracing, instance: &str) -> Result<Option<Exporter>, Error
 
 impl Exporter {
     /// Exports what is left, within 2 s.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
-        if tokio::time::timeout(FLUSH_MAX, self.ended).await.is_err() {
+        if tokio::time::timeout(FLUSH_MAX, &mut self.ended).await.is_err() {
             warn!("the last spans could not be exported in time; no message is touched by that");
         }
     }
@@ -163,7 +163,8 @@ impl Worker {
     }
 
     async fn deliver(&mut self, body: Bytes, spans: usize) {
-        let mut pauses = if self.is_away { &[][..] } else { &PAUSES }.iter();
+        let pauses: &[Duration] = if self.is_away { &[] } else { &PAUSES };
+        let mut pauses = pauses.iter();
         loop {
             let reason = match self.post(body.clone()).await {
                 Ok(rejected) => return self.taken(spans, rejected),

@@ -68,3 +68,32 @@ impl Parent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn what_the_record_says_comes_first_and_the_messages_own_trace_else() {
+        let message = MessageId::from_uuid(uuid::Uuid::from_u128(7));
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(parent(Some(text), message), Parent::Span(TraceContext::parse(text).expect("it is well formed")));
+        for text in [None, Some("rubbish")] {
+            assert_eq!(parent(text, message), Parent::Root { trace_id: TraceId::of(message), is_sampled: false });
+        }
+    }
+
+    /// All that is asked anywhere while tracing is off.
+    #[test]
+    fn off_it_costs_a_look() {
+        const LOOKS: u32 = 1_000_000;
+        let started = clock::instant();
+        assert!((0..LOOKS).all(|_| black_box(tracer()).is_none()), "nothing installs one here");
+        let each = started.elapsed() / LOOKS;
+        println!("trace: {each:?} a look while it is off");
+        assert!(each < std::time::Duration::from_nanos(100), "{each:?}");
+    }
+}
