@@ -6,6 +6,7 @@ mod config;
 mod drill;
 mod engines;
 mod logging;
+mod metrics;
 mod otlp;
 mod private;
 mod serve;

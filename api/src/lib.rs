@@ -20,7 +20,7 @@ mod dead_letters;
 mod draft;
 mod error;
 mod ingest;
-mod metrics;
+pub mod metrics;
 pub mod ops;
 mod params;
 mod parse;

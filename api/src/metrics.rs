@@ -3,92 +3,52 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use chat4all_metrics::prometheus::{Histogram, IntCounter};
 use chat4all_proto::{ChannelName, Topic};
-use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, exponential_buckets, register_histogram_vec,
-    register_int_counter, register_int_counter_vec,
-};
 
 use crate::call::Route;
 use crate::error::Code;
 
-static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_http_requests_total",
-        "HTTP requests answered, by method, route and status.",
-        &["method", "path", "status"]
-    )
-    .expect("the name is registered once")
-});
+chat4all_metrics::declare! {
+    /// HTTP requests answered, by method, route and status.
+    static REQUESTS: IntCounterVec = "chat4all_http_requests_total", ["method", "path", "status"];
+    "sum by (path, status) (rate(chat4all_http_requests_total[5m]))"
 
-static REQUEST_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
-    register_histogram_vec!(
-        "chat4all_http_request_duration_seconds",
-        "Time from a request's head to its answer.",
-        &["method", "path"],
-        latency_buckets()
-    )
-    .expect("the name is registered once")
-});
+    /// Time from a request's head to its answer.
+    static REQUEST_SECONDS: HistogramVec = "chat4all_http_request_duration_seconds", ["method", "path"], buckets chat4all_metrics::latency_buckets;
+    "histogram_quantile(0.99, sum by (le) (rate(chat4all_http_request_duration_seconds_bucket{path=~\"/v1/messages.*\"}[5m])))"
 
-static ACCEPTED: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("chat4all_messages_accepted_total", "Messages answered 202, repeats of a key included.")
-        .expect("the name is registered once")
-});
+    /// Messages answered 202, repeats of a key included.
+    static ACCEPTED: IntCounter = "chat4all_messages_accepted_total";
+    "sum(rate(chat4all_messages_accepted_total[5m]))"
 
-static REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_messages_rejected_total",
-        "Messages not accepted, by the error code of the answer.",
-        &["reason"]
-    )
-    .expect("the name is registered once")
-});
+    /// Messages not accepted, by the error code of the answer.
+    static REJECTED: IntCounterVec = "chat4all_messages_rejected_total", ["reason"];
+    "sum by (reason) (rate(chat4all_messages_rejected_total[5m]))"
 
-static UNCLAIMED: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!(
-        "chat4all_idempotency_unclaimed_total",
-        "Messages with a key or id of the client's that were handed over unclaimed, the status store being away or slow."
-    )
-    .expect("the name is registered once")
-});
+    /// Messages with a key or id of the client's that were handed over unclaimed, the status store being away or slow.
+    static UNCLAIMED: IntCounter = "chat4all_idempotency_unclaimed_total";
+    "sum(increase(chat4all_idempotency_unclaimed_total[1h]))"
+
+    /// Time from handing records to the log to its acknowledgement.
+    static PUBLISH_SECONDS: HistogramVec = "chat4all_log_publish_duration_seconds", ["topic"], buckets chat4all_metrics::latency_buckets;
+    "histogram_quantile(0.99, sum by (le, topic) (rate(chat4all_log_publish_duration_seconds_bucket[5m])))"
+
+    /// What providers called us with: receipts by status, inbound messages, and what was refused or passed over.
+    static CALLBACKS: IntCounterVec = "chat4all_callback_events_total", ["channel", "event"];
+    "sum by (channel, event) (rate(chat4all_callback_events_total[5m]))"
+
+    /// Dead letters sent again.
+    static REPLAYS: IntCounterVec = "chat4all_dead_letters_replayed_total", ["channel"];
+    "sum by (channel) (increase(chat4all_dead_letters_replayed_total[1h]))"
+
+    /// Dead letters deleted by hand.
+    static DELETED: IntCounter = "chat4all_dead_letters_deleted_total";
+    "sum(increase(chat4all_dead_letters_deleted_total[1d]))"
+}
 
 static MESSAGES_SECONDS: LazyLock<Histogram> =
     LazyLock::new(|| PUBLISH_SECONDS.with_label_values(&[Topic::Messages.to_string()]));
-
-static PUBLISH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
-    register_histogram_vec!(
-        "chat4all_log_publish_duration_seconds",
-        "Time from handing records to the log to its acknowledgement.",
-        &["topic"],
-        latency_buckets()
-    )
-    .expect("the name is registered once")
-});
-
-static CALLBACKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_callback_events_total",
-        "What providers called us with: receipts by status, inbound messages, and what was refused or passed over.",
-        &["channel", "event"]
-    )
-    .expect("the name is registered once")
-});
-
-static REPLAYS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_dead_letters_replayed_total", "Dead letters sent again.", &["channel"])
-        .expect("the name is registered once")
-});
-
-static DELETED: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("chat4all_dead_letters_deleted_total", "Dead letters deleted by hand.")
-        .expect("the name is registered once")
-});
-
-/// 0.1 ms to 13 s.
-fn latency_buckets() -> Vec<f64> {
-    exponential_buckets(0.0001, 2.0, 18).expect("the arguments are positive")
-}
 
 /// The statuses that have a handle of their own: all that the API answers.
 const STATUSES: [u16; 14] = [200, 202, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 503];

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, guard, web};
 use async_trait::async_trait;
+use chat4all_metrics::prometheus::{self, Encoder, TextEncoder};
 use chat4all_proto::http;
-use prometheus::{Encoder, TextEncoder};
 use secrecy::SecretString;
 
 use crate::call::{Door, Route, answer};

@@ -6,7 +6,7 @@ pub mod channel;
 mod complaints;
 pub mod http;
 pub mod messages;
-mod metrics;
+pub mod metrics;
 mod operator;
 mod outbox;
 pub mod partition_lanes;

@@ -1,114 +1,77 @@
 //! Series of one channel's deliveries.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chat4all_engine::gate::Change;
 use chat4all_engine::{Command, Gate};
+use chat4all_metrics::prometheus::{Histogram, IntCounter, IntGauge};
 use chat4all_proto::envelope::OutcomeKind;
 use chat4all_proto::outcome::Report;
 use chat4all_proto::{ChannelName, DeliveryStatus, Generation, StatusEvent};
 use chat4all_runtime::metrics::record_dead_letter;
-use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_histogram_vec,
-    register_int_counter_vec, register_int_gauge_vec,
-};
 
-const ONCE: &str = "the name is registered once";
+chat4all_metrics::declare! {
+    /// Deliveries that ended.
+    static DELIVERIES: IntCounterVec = "chat4all_deliveries_total", ["channel", "outcome"];
+    "sum by (channel, outcome) (rate(chat4all_deliveries_total[5m]))"
 
-static DELIVERIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_deliveries_total", "Deliveries that ended.", &["channel", "outcome"])
-        .expect(ONCE)
-});
-static ATTEMPTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_delivery_attempts_total", "Calls of a provider.", &["channel", "outcome"])
-        .expect(ONCE)
-});
-static REQUEST_DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
-    register_histogram_vec!(
-        "chat4all_provider_request_duration_seconds",
-        "How long a provider took to answer.",
-        &["channel"]
-    )
-    .expect(ONCE)
-});
-static LATENCY: LazyLock<HistogramVec> = LazyLock::new(|| {
-    register_histogram_vec!(
-        "chat4all_delivery_latency_seconds",
-        "From acceptance to the provider's acceptance.",
-        &["channel"],
-        vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0]
-    )
-    .expect(ONCE)
-});
-static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_retries_total", "Attempts that are followed by another.", &["channel"])
-        .expect(ONCE)
-});
-static SUPPRESSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_duplicates_suppressed_total",
-        "Exact repeats on the outbound topic that were dropped.",
-        &["channel"]
-    )
-    .expect(ONCE)
-});
-static RESENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_deliveries_resent_total",
-        "Attempts made though an earlier one may have been taken.",
-        &["channel", "reason"]
-    )
-    .expect(ONCE)
-});
-static UNKNOWN_CODES: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_unknown_codes_total",
-        "Answers whose error code this version does not know.",
-        &["channel"]
-    )
-    .expect(ONCE)
-});
-static BREAKER_STATE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "chat4all_circuit_breaker_state",
-        "State of a channel's breaker: 0 closed, 1 half-open, 2 open. A channel of many destinations has one for each.",
-        &["channel"]
-    )
-    .expect(ONCE)
-});
-static BREAKER_TRANSITIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_circuit_breaker_transitions_total",
-        "States entered by a channel's breaker or by one of its destinations'.",
-        &["channel", "to"]
-    )
-    .expect(ONCE)
-});
-static DESTINATIONS_AWAY: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("chat4all_destinations_away", "Destinations whose breaker is not closed.", &["channel"])
-        .expect(ONCE)
-});
-static PAUSED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("chat4all_channel_paused", "1 while an operator holds the channel.", &["channel"])
-        .expect(ONCE)
-});
-static RATE_LIMITED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_rate_limited_total", "Calls that had to wait for a rate.", &["channel"])
-        .expect(ONCE)
-});
-static PARKED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_deliveries_parked_total",
-        "Deliveries put out of the way of others, each time.",
-        &["channel"]
-    )
-    .expect(ONCE)
-});
-static LANES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("chat4all_lanes", "Lanes by what their head does.", &["channel", "state"]).expect(ONCE)
-});
+    /// Calls of a provider.
+    static ATTEMPTS: IntCounterVec = "chat4all_delivery_attempts_total", ["channel", "outcome"];
+    "sum by (channel, outcome) (rate(chat4all_delivery_attempts_total[5m]))"
+
+    /// How long a provider took to answer.
+    static REQUEST_DURATION: HistogramVec = "chat4all_provider_request_duration_seconds", ["channel"], buckets chat4all_metrics::latency_buckets;
+    "histogram_quantile(0.99, sum by (le, channel) (rate(chat4all_provider_request_duration_seconds_bucket[5m])))"
+
+    /// From acceptance to the provider's acceptance.
+    static LATENCY: HistogramVec = "chat4all_delivery_latency_seconds", ["channel"], buckets chat4all_metrics::waiting_buckets;
+    "histogram_quantile(0.99, sum by (le, channel) (rate(chat4all_delivery_latency_seconds_bucket[5m])))"
+
+    /// Attempts that are followed by another.
+    static RETRIES: IntCounterVec = "chat4all_retries_total", ["channel"];
+    "sum by (channel) (rate(chat4all_retries_total[5m])) / sum by (channel) (rate(chat4all_delivery_attempts_total[5m]))"
+
+    /// Exact repeats on the outbound topic that were dropped.
+    static SUPPRESSED: IntCounterVec = "chat4all_duplicates_suppressed_total", ["channel"];
+    "sum by (channel) (increase(chat4all_duplicates_suppressed_total[1h]))"
+
+    /// Attempts made though an earlier one may have been taken.
+    static RESENT: IntCounterVec = "chat4all_deliveries_resent_total", ["channel", "reason"];
+    "sum by (channel, reason) (increase(chat4all_deliveries_resent_total[1h]))"
+
+    /// Answers whose error code this version does not know.
+    static UNKNOWN_CODES: IntCounterVec = "chat4all_unknown_codes_total", ["channel"];
+    "sum by (channel) (increase(chat4all_unknown_codes_total[1d]))"
+
+    /// State of a channel's breaker: 0 closed, 1 half-open, 2 open. A channel of many destinations has one for each.
+    static BREAKER_STATE: IntGaugeVec = "chat4all_circuit_breaker_state", ["channel"];
+    "max by (channel) (chat4all_circuit_breaker_state)"
+
+    /// States entered by a channel's breaker or by one of its destinations'.
+    static BREAKER_TRANSITIONS: IntCounterVec = "chat4all_circuit_breaker_transitions_total", ["channel", "to"];
+    "sum by (channel, to) (increase(chat4all_circuit_breaker_transitions_total[1h]))"
+
+    /// Destinations whose breaker is not closed.
+    static DESTINATIONS_AWAY: IntGaugeVec = "chat4all_destinations_away", ["channel"];
+    "sum by (channel) (chat4all_destinations_away)"
+
+    /// 1 while an operator holds the channel.
+    static PAUSED: IntGaugeVec = "chat4all_channel_paused", ["channel"];
+    "max by (channel) (chat4all_channel_paused)"
+
+    /// Calls that had to wait for a rate.
+    static RATE_LIMITED: IntCounterVec = "chat4all_rate_limited_total", ["channel"];
+    "sum by (channel) (rate(chat4all_rate_limited_total[5m]))"
+
+    /// Deliveries put out of the way of others, each time.
+    static PARKED: IntCounterVec = "chat4all_deliveries_parked_total", ["channel"];
+    "sum by (channel) (rate(chat4all_deliveries_parked_total[5m]))"
+
+    /// Lanes by what their head does.
+    static LANES: IntGaugeVec = "chat4all_lanes", ["channel", "state"];
+    "sum by (channel, state) (chat4all_lanes)"
+}
 
 /// The series of one channel's gate, which all its partitions share.
 pub struct GateSeries {

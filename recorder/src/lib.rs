@@ -4,7 +4,7 @@
 
 mod joined;
 mod joiner;
-mod metrics;
+pub mod metrics;
 mod partition_recorder;
 #[cfg(test)]
 mod tests;

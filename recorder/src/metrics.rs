@@ -1,29 +1,22 @@
 //! Series of the recorder.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use chat4all_proto::DeliveryStatus;
-use prometheus::{
-    Histogram, IntCounterVec, IntGauge, register_histogram, register_int_counter_vec, register_int_gauge,
-};
 
-static WRITE_DURATION: LazyLock<Histogram> = LazyLock::new(|| {
-    register_histogram!("chat4all_status_write_duration_seconds", "How long the status store took for a batch.")
-        .expect("the name is registered once")
-});
-static PENDING: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!("chat4all_status_pending", "Writes handed to the status store and not yet acknowledged.")
-        .expect("the name is registered once")
-});
-static RECEIPTS_JOINED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_receipts_joined_total",
-        "Statuses told because a provider's receipt and the delivery it is about came together.",
-        &["status"]
-    )
-    .expect("the name is registered once")
-});
+chat4all_metrics::declare! {
+    /// How long the status store took for a batch.
+    static WRITE_DURATION: Histogram = "chat4all_status_write_duration_seconds", buckets chat4all_metrics::latency_buckets;
+    "histogram_quantile(0.99, sum by (le) (rate(chat4all_status_write_duration_seconds_bucket[5m])))"
+
+    /// Writes handed to the status store and not yet acknowledged.
+    static PENDING: IntGauge = "chat4all_status_pending";
+    "sum(chat4all_status_pending)"
+
+    /// Statuses told because a provider's receipt and the delivery it is about came together.
+    static RECEIPTS_JOINED: IntCounterVec = "chat4all_receipts_joined_total", ["status"];
+    "sum by (status) (rate(chat4all_receipts_joined_total[5m]))"
+}
 
 /// Counts writes as pending until it is dropped.
 pub(crate) struct Pending(i64);

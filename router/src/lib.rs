@@ -2,7 +2,7 @@
 //! in one step with the commit. `fan_out` decides, [`PartitionRouter`] carries out.
 
 pub mod fan_out;
-mod metrics;
+pub mod metrics;
 mod partition_router;
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,16 @@
 //! Series of the router.
 
-use std::sync::LazyLock;
-
 use chat4all_proto::ChannelName;
-use prometheus::{IntCounter, IntCounterVec, register_int_counter, register_int_counter_vec};
 
-static ROUTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_messages_routed_total", "Copies put on a channel's topic.", &["channel"])
-        .expect("the name is registered once")
-});
-static REPEATED: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("chat4all_messages_repeated_total", "Messages dropped as repeats of one already routed.")
-        .expect("the name is registered once")
-});
+chat4all_metrics::declare! {
+    /// Copies put on a channel's topic.
+    static ROUTED: IntCounterVec = "chat4all_messages_routed_total", ["channel"];
+    "sum by (channel) (rate(chat4all_messages_routed_total[5m]))"
+
+    /// Messages dropped as repeats of one already routed.
+    static REPEATED: IntCounter = "chat4all_messages_repeated_total";
+    "sum(rate(chat4all_messages_repeated_total[5m]))"
+}
 
 pub(crate) fn record_routed(channel: &ChannelName) {
     ROUTED.with_label_values(&[channel.as_str()]).inc();

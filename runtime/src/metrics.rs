@@ -1,28 +1,48 @@
 //! Series about actors and consumers.
 
-use std::sync::LazyLock;
+use std::time::Duration;
 
-use chat4all_proto::{DeadLetter, TopicPartition};
-use prometheus::{IntCounterVec, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
+use chat4all_metrics::prometheus::IntCounter;
+use chat4all_proto::{DeadLetter, Topic, TopicPartition};
+use chat4all_storage::log::Lease;
 
-static ACTOR_RESTARTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_actor_restarts_total", "Actors restarted after a panic.", &["actor"])
-        .expect("the name is registered once")
-});
+chat4all_metrics::declare! {
+    /// Actors restarted after a panic.
+    static ACTOR_RESTARTS: IntCounterVec = "chat4all_actor_restarts_total", ["actor"];
+    "sum by (actor) (increase(chat4all_actor_restarts_total[1h]))"
 
-static CONSUMER_LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "chat4all_consumer_lag",
-        "Records of a held partition that are not yet finished.",
-        &["topic", "partition"]
-    )
-    .expect("the name is registered once")
-});
+    /// Records of a held partition that are not yet finished.
+    static CONSUMER_LAG: IntGaugeVec = "chat4all_consumer_lag", ["topic", "partition"];
+    "sum by (topic) (chat4all_consumer_lag)"
 
-static DEAD_LETTERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_dead_letters_total", "Deliveries that failed for good.", &["channel", "reason"])
-        .expect("the name is registered once")
-});
+    /// Records of held partitions finished since the process started: what moves while lag does not grow for want of work.
+    static FINISHED: IntCounterVec = "chat4all_records_finished_total", ["topic"];
+    "sum by (topic) (rate(chat4all_records_finished_total[5m]))"
+
+    /// Partitions that this process holds. A topic's sum over all processes is the number of its partitions, or nobody works some off.
+    static HELD: IntGaugeVec = "chat4all_partitions_held", ["topic"];
+    "sum by (topic) (chat4all_partitions_held)"
+
+    /// Epoch under which a partition is held. It grows each time that the partition changes hands.
+    static EPOCH: IntGaugeVec = "chat4all_partition_epoch", ["topic", "partition"];
+    "max by (topic, partition) (chat4all_partition_epoch)"
+
+    /// Partitions given to this process.
+    static ASSIGNED: IntCounterVec = "chat4all_partitions_assigned_total", ["topic"];
+    "sum by (topic) (increase(chat4all_partitions_assigned_total[1h]))"
+
+    /// Partitions taken from this process, or given back by it.
+    static REVOKED: IntCounterVec = "chat4all_partitions_revoked_total", ["topic"];
+    "sum by (topic) (increase(chat4all_partitions_revoked_total[1h]))"
+
+    /// From being given a partition until as many records were finished as waited in it then.
+    static CATCH_UP: HistogramVec = "chat4all_partition_catch_up_seconds", ["topic"], buckets chat4all_metrics::waiting_buckets;
+    "histogram_quantile(0.99, sum by (le, topic) (rate(chat4all_partition_catch_up_seconds_bucket[1h])))"
+
+    /// Deliveries that failed for good.
+    static DEAD_LETTERS: IntCounterVec = "chat4all_dead_letters_total", ["channel", "reason"];
+    "sum by (channel, reason) (increase(chat4all_dead_letters_total[1h]))"
+}
 
 /// Here, since several roles write dead letters.
 pub fn record_dead_letter(letter: &DeadLetter) {
@@ -34,13 +54,45 @@ pub(crate) fn record_restart(actor: &str) {
 }
 
 pub(crate) fn record_lag(partition: &TopicPartition, lag: u64) {
-    CONSUMER_LAG
-        .with_label_values(&[&partition.topic.to_string(), &partition.partition.to_string()])
-        .set(i64::try_from(lag).unwrap_or(i64::MAX));
+    let (topic, number) = labels(partition);
+    CONSUMER_LAG.with_label_values(&[&topic, &number]).set(i64::try_from(lag).unwrap_or(i64::MAX));
 }
 
-/// For a partition that another process holds now.
-pub(crate) fn forget_lag(partition: &TopicPartition) {
-    // An absent series is as good as a removed one.
-    let _ = CONSUMER_LAG.remove_label_values(&[&partition.topic.to_string(), &partition.partition.to_string()]);
+/// To be counted up by the records of `topic` that were finished.
+pub(crate) fn finished(topic: &Topic) -> IntCounter {
+    FINISHED.with_label_values(&[&topic.to_string()])
+}
+
+pub(crate) fn record_catch_up(topic: &Topic, took: Duration) {
+    CATCH_UP.with_label_values(&[&topic.to_string()]).observe(took.as_secs_f64());
+}
+
+/// Shows a lease as held until it is dropped.
+pub(crate) struct Held {
+    partition: TopicPartition,
+}
+
+impl Held {
+    pub(crate) fn new(lease: &Lease) -> Self {
+        let (topic, number) = labels(&lease.partition);
+        ASSIGNED.with_label_values(&[&topic]).inc();
+        HELD.with_label_values(&[&topic]).inc();
+        EPOCH.with_label_values(&[&topic, &number]).set(i64::try_from(lease.epoch).unwrap_or(i64::MAX));
+        Self { partition: lease.partition.clone() }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (topic, number) = labels(&self.partition);
+        REVOKED.with_label_values(&[&topic]).inc();
+        HELD.with_label_values(&[&topic]).dec();
+        // What another process holds now. An absent series is as good as a removed one.
+        let _ = EPOCH.remove_label_values(&[&topic, &number]);
+        let _ = CONSUMER_LAG.remove_label_values(&[&topic, &number]);
+    }
+}
+
+fn labels(partition: &TopicPartition) -> (String, String) {
+    (partition.topic.to_string(), partition.partition.to_string())
 }

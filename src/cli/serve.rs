@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::config::{Config, Override, Sources};
-use crate::logging;
 use crate::serve::{self, Role};
+use crate::{logging, metrics};
 
 use super::Failure;
 
@@ -112,5 +112,6 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     }
     let config = args.config.load()?;
     logging::start(&config);
+    metrics::register();
     Ok(serve::run(config, &args.roles).await?)
 }

@@ -69,6 +69,8 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
     Text,
     Json,
 }
@@ -199,7 +201,7 @@ impl Default for Config {
             log: LogEngine::default(),
             status: StatusEngine::default(),
             log_level: "info".into(),
-            log_format: LogFormat::Text,
+            log_format: LogFormat::Auto,
             partitions: PARTITIONS_DEFAULT,
             retention: validate::RETENTION_MIN,
             commit_interval: Duration::from_millis(50),

@@ -135,7 +135,7 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         ("log = \"cassandra://h/k\"", &["`log`", "no log"]),
         ("status = \"kafka://h\"", &["`status`", "no statuses"]),
         ("log_level = \"a=b=c\"", &["`log_level`"]),
-        ("log_format = \"xml\"", &["`log_format`", "text, json"]),
+        ("log_format = \"xml\"", &["`log_format`", "auto, text, json"]),
         ("[api]\nlisten = \"0.0.0.0:8080\"", &["`api.api_key`", "loopback"]),
         ("[simulator]\nlisten = \"127.0.0.1:8080\"", &["`simulator.listen`", "chat4all.toml"]),
         ("[channels.Hook]\nkind = \"webhook\"", &["channels.Hook", "not a channel name"]),

@@ -135,6 +135,8 @@ impl Process {
         let (roles, channels) = (join_words(roles), join_words(self.config.channels.keys().map(ChannelName::as_str)));
         let (log, status) = (self.config.log.to_string(), self.config.status.to_string());
         info!(pid = std::process::id(), version, roles, channels, log, status, "running");
+        let readiness = readiness::of(&self.log, &self.status, &self.roles);
+        actix::spawn(readiness::measure(readiness, self.roles.clone(), self.config.clone(), self.shutdown.clone()));
         actix::spawn(end_when_asked(Arc::clone(&self.log), self.control.clone(), self.shutdown.clone()));
 
         self.shutdown.requested().await;

@@ -1,4 +1,4 @@
-//! Whether a worker process can do its work.
+//! Whether a process can do its work.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,11 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat4all_api::ops::Readiness;
 use chat4all_proto::{Topic, http};
+use chat4all_runtime::Shutdown;
 use chat4all_storage::{Log, Status};
 
 use super::Role;
+use crate::config::{Config, LogEngine, StatusEngine};
+use crate::metrics;
 
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often metrics tell it.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 struct Engines {
     log: Arc<dyn Log>,
@@ -23,6 +28,27 @@ struct Engines {
 pub fn of(log: &Arc<dyn Log>, status: &Arc<dyn Status>, roles: &BTreeSet<Role>) -> Arc<dyn Readiness> {
     let status = roles.contains(&Role::Recorder).then(|| Arc::clone(status));
     Arc::new(Engines { log: Arc::clone(log), status })
+}
+
+/// Has metrics tell whether the process is ready and how full its disks are, until shutdown.
+pub async fn measure(readiness: Arc<dyn Readiness>, roles: BTreeSet<Role>, config: Config, shutdown: Shutdown) {
+    loop {
+        let ready = readiness.readiness().await.ready;
+        roles.iter().for_each(|role| metrics::record_ready(*role, ready && !shutdown.is_requested()));
+        if let LogEngine::Embedded(folder) = &config.log {
+            metrics::record_disk("log", folder);
+        }
+        if let StatusEngine::Embedded(folder) = &config.status {
+            metrics::record_disk("status", folder);
+        }
+        if shutdown.is_requested() {
+            return;
+        }
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
 }
 
 #[async_trait]

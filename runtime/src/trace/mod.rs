@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use chat4all_proto::{MessageId, TraceContext, TraceId};
 
-pub use queue::{Dropped, Tracer};
+pub use queue::{Dropped, METRICS, Tracer};
 pub use span::{Open, Operation, Service, Span, Value};
 
 static TRACER: OnceLock<Tracer> = OnceLock::new();

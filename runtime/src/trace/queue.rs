@@ -1,10 +1,9 @@
 //! The spans that wait to be exported. Bounded: whoever ends a span never waits, and what finds no room is dropped and
 //! counted.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chat4all_proto::TraceId;
-use prometheus::{IntCounter, IntCounterVec, register_int_counter, register_int_counter_vec};
 use tokio::sync::Notify;
 
 use super::Span;
@@ -12,14 +11,15 @@ use super::Span;
 /// With so many waiting the exporter is woken before its time.
 const WAKE_AT: usize = 512;
 
-static EXPORTED: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("chat4all_trace_spans_exported_total", "Spans that the collector has taken.")
-        .expect("the name is registered once")
-});
-static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("chat4all_trace_spans_dropped_total", "Spans that were lost on their way.", &["reason"])
-        .expect("the name is registered once")
-});
+chat4all_metrics::declare! {
+    /// Spans that the collector has taken.
+    static EXPORTED: IntCounter = "chat4all_trace_spans_exported_total";
+    "sum(rate(chat4all_trace_spans_exported_total[5m]))"
+
+    /// Spans that were lost on their way: the queue was full, the collector unreachable for too long, or it refused them.
+    static DROPPED: IntCounterVec = "chat4all_trace_spans_dropped_total", ["reason"];
+    "sum by (reason) (increase(chat4all_trace_spans_dropped_total[1h]))"
+}
 
 /// Why a span was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,6 @@ pub struct Tracer {
 
 impl Tracer {
     pub(super) fn new(sample_ratio: f64, queue_max: usize) -> Self {
-        LazyLock::force(&EXPORTED);
         for reason in Dropped::ALL {
             // Shows as 0 until something is.
             DROPPED.with_label_values(&[reason.as_str()]);

@@ -58,15 +58,28 @@ pub struct Consumer<W: Worker> {
 
 struct Held<W: Worker> {
     /// In the order of the worker's sources.
-    sources: Vec<(Lease, Arc<Inflow>)>,
+    sources: Vec<HeldSource>,
     addr: Addr<W>,
     /// Cancels what works under the lease when this is dropped.
     _gone: tokio_util::sync::DropGuard,
 }
 
+struct HeldSource {
+    lease: Lease,
+    inflow: Arc<Inflow>,
+    _shown: metrics::Held,
+}
+
+impl HeldSource {
+    fn new(source: &Source) -> Self {
+        let lease = source.lease.clone();
+        Self { inflow: Arc::clone(&source.inflow), _shown: metrics::Held::new(&lease), lease }
+    }
+}
+
 impl<W: Worker> Held<W> {
     fn source(&self, lease: &Lease) -> Option<usize> {
-        self.sources.iter().position(|(held, _)| held == lease)
+        self.sources.iter().position(|held| held.lease == *lease)
     }
 }
 
@@ -110,6 +123,7 @@ impl<W: Worker> Consumer<W> {
 
     /// Starts a worker for each number.
     fn assigned(&mut self, assignments: Vec<Assignment>, ctx: &mut Context<Self>) {
+        self.measure_catching_up(&assignments, ctx);
         let mut by_number: BTreeMap<u32, Vec<Assignment>> = BTreeMap::new();
         for assignment in assignments {
             by_number.entry(assignment.lease.partition.partition).or_default().push(assignment);
@@ -121,12 +135,36 @@ impl<W: Worker> Consumer<W> {
         }
     }
 
+    /// Finds out how much waits in what was just assigned, once for each topic.
+    fn measure_catching_up(&self, assignments: &[Assignment], ctx: &mut Context<Self>) {
+        let mut starts: HashMap<Topic, Vec<(Lease, u64)>> = HashMap::new();
+        for Assignment { lease, offset, .. } in assignments {
+            starts.entry(lease.partition.topic.clone()).or_default().push((lease.clone(), *offset));
+        }
+        for (topic, starts) in starts {
+            let log = Arc::clone(&self.log);
+            let ends = async move { log.ends(&topic).await };
+            ctx.spawn(ends.into_actor(self).map(move |ends, consumer, _| {
+                // A log that is away now cannot be measured.
+                let Ok(ends) = ends else { return };
+                for (lease, offset) in starts {
+                    let (Some(held), Some(end)) = (consumer.held(&lease), ends.get(lease.partition.partition as usize))
+                    else {
+                        continue;
+                    };
+                    let Some(source) = held.source(&lease) else { continue };
+                    held.sources[source].inflow.catching_up(end.saturating_sub(offset));
+                }
+            }));
+        }
+    }
+
     fn start(&mut self, number: u32, assignments: Vec<Assignment>, ctx: &mut Context<Self>) {
         let Some(membership) = self.membership.clone() else { return };
         let sources: Vec<Source> = assignments.into_iter().map(|it| self.source(it, &membership)).collect();
         let gone = CancellationToken::new();
         let (alive, pulse) = supervisor::pulse();
-        let held = sources.iter().map(|source| (source.lease.clone(), Arc::clone(&source.inflow))).collect();
+        let held = sources.iter().map(HeldSource::new).collect();
         let lead = sources[0].lease.clone();
         let addr = (self.factory)(Partition { sources, consumer: membership, gone: gone.clone(), alive });
         self.held.insert(number, Held { sources: held, addr, _gone: gone.drop_guard() });
@@ -186,17 +224,15 @@ impl<W: Worker> Consumer<W> {
 
     /// Lets go of a lease and those that were assigned with it.
     fn forget(&mut self, lease: &Lease) {
-        if self.held(lease).is_some()
-            && let Some(held) = self.held.remove(&lease.partition.partition)
-        {
-            held.sources.iter().for_each(|(lease, _)| metrics::forget_lag(&lease.partition));
+        if self.held(lease).is_some() {
+            self.held.remove(&lease.partition.partition);
         }
     }
 
     fn hand_over(&mut self, lease: &Lease, records: Vec<Arc<Record>>, ctx: &mut Context<Self>) {
         let Some(held) = self.held(lease) else { return };
         let Some(source) = held.source(lease) else { return };
-        held.sources[source].1.arrived(&records);
+        held.sources[source].inflow.arrived(&records);
         // Awaited before the next event, so that batches keep their order. A dead worker is noticed by its pulse.
         ctx.wait(
             held.addr.send(Enqueue { source, records }).into_actor(self).map(|_: Result<(), MailboxError>, _, _| ()),
@@ -306,7 +342,7 @@ impl<W: Worker> Handler<Drain> for Consumer<W> {
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.draining = true;
         let drains: Vec<_> =
-            self.held.values().map(|held| drain(held.addr.clone(), held.sources[0].0.partition.clone())).collect();
+            self.held.values().map(|held| drain(held.addr.clone(), held.sources[0].lease.partition.clone())).collect();
         let membership = self.membership.take();
         let ending = async move {
             futures_util::future::join_all(drains).await;

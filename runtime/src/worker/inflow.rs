@@ -1,8 +1,12 @@
 //! Keeps what a source holds in memory within bounds: above them its fetching is paused, below half of them resumed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use chat4all_metrics::prometheus::IntCounter;
 use chat4all_storage::log::{Consumer, Lease, Record};
+
+use crate::{clock, metrics};
 
 /// Bounds for one source of a partition. What was fetched before a pause took hold comes on top.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +20,8 @@ pub struct Inflow {
     consumer: Arc<dyn Consumer>,
     lease: Lease,
     limits: Limits,
+    assigned_at: Instant,
+    series: IntCounter,
     state: Mutex<State>,
 }
 
@@ -25,11 +31,15 @@ struct State {
     bytes: usize,
     held: bool,
     paused: bool,
+    finished: u64,
+    /// How many have to be finished until what waited at the assignment is.
+    catch_up_at: Option<u64>,
 }
 
 impl Inflow {
     pub fn new(consumer: Arc<dyn Consumer>, lease: Lease, limits: Limits) -> Self {
-        Self { consumer, lease, limits, state: Mutex::default() }
+        let series = metrics::finished(&lease.partition.topic);
+        Self { consumer, lease, limits, assigned_at: clock::instant(), series, state: Mutex::default() }
     }
 
     /// Counts records that are handed to the worker.
@@ -45,7 +55,24 @@ impl Inflow {
         let mut state = self.state();
         state.records = state.records.saturating_sub(records);
         state.bytes = state.bytes.saturating_sub(bytes);
+        state.finished += records as u64;
+        self.series.inc_by(records as u64);
+        self.measure(&mut state);
         self.steer(&mut state);
+    }
+
+    /// Measures how long it takes until as many records are finished as waited at the assignment.
+    pub fn catching_up(&self, waiting: u64) {
+        let mut state = self.state();
+        state.catch_up_at = Some(waiting);
+        self.measure(&mut state);
+    }
+
+    fn measure(&self, state: &mut State) {
+        if state.catch_up_at.is_some_and(|count| state.finished >= count) {
+            state.catch_up_at = None;
+            metrics::record_catch_up(&self.lease.partition.topic, self.assigned_at.elapsed());
+        }
     }
 
     /// Pauses the source whatever is in memory, until called with false.

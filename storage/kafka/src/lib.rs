@@ -17,7 +17,7 @@ mod consumer;
 mod doctor;
 mod latest;
 mod log;
-mod metrics;
+pub mod metrics;
 mod options;
 mod outbox;
 mod poll;

@@ -1,40 +1,24 @@
 //! Series of what must not happen often: gaps, late commits, producers that fail for good.
 
-use std::sync::LazyLock;
-
 use chat4all_proto::Topic;
-use prometheus::{IntCounter, IntCounterVec, register_int_counter, register_int_counter_vec};
 
-const ONCE: &str = "the name is registered once";
+chat4all_metrics::declare! {
+    /// Times that records were deleted before a group had finished them.
+    static SKIPPED: IntCounterVec = "chat4all_log_gaps_total", ["topic"];
+    "sum by (topic) (increase(chat4all_log_gaps_total[1d]))"
 
-static SKIPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_log_gaps_total",
-        "Times that records were deleted before a group had finished them.",
-        &["topic"]
-    )
-    .expect(ONCE)
-});
-static REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!(
-        "chat4all_log_commits_refused_total",
-        "Commits for partitions that another holder has taken over."
-    )
-    .expect(ONCE)
-});
-static PRODUCER_FAILURES: LazyLock<IntCounter> = LazyLock::new(|| {
-    register_int_counter!("chat4all_log_producer_failures_total", "Producers that failed for good and were made anew.")
-        .expect(ONCE)
-});
+    /// Commits for partitions that another holder has taken over.
+    static REFUSED: IntCounter = "chat4all_log_commits_refused_total";
+    "sum(increase(chat4all_log_commits_refused_total[1h]))"
 
-static SILENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "chat4all_log_silences_total",
-        "Times that a partition was taken anew because its records had stopped coming.",
-        &["topic"]
-    )
-    .expect(ONCE)
-});
+    /// Producers that failed for good and were made anew.
+    static PRODUCER_FAILURES: IntCounter = "chat4all_log_producer_failures_total";
+    "sum(increase(chat4all_log_producer_failures_total[1h]))"
+
+    /// Times that a partition was taken anew because its records had stopped coming.
+    static SILENT: IntCounterVec = "chat4all_log_silences_total", ["topic"];
+    "sum by (topic) (increase(chat4all_log_silences_total[1h]))"
+}
 
 /// A partition of `topic` had fallen silent.
 pub(crate) fn record_silence(topic: &Topic) {
