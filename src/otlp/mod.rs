@@ -27,7 +27,8 @@ const BATCH_MAX: usize = 1_024;
 /// For one request, its answer included.
 const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Before a batch is tried again. Once all are used up the collector counts as away: until it is back a batch is tried once.
-const PAUSES: [Duration; 4] = [1, 2, 4, 8].map(Duration::from_secs);
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 /// At the end, for all that is left.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// How often it is said that the collector takes nothing.

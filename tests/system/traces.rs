@@ -149,16 +149,23 @@ fn a_trace_goes_from_the_client_through_four_processes_to_the_receipt() {
         let [send, route, deliver] = ["POST /v1/messages", "route", "deliver"].map(|name| the_only(&spans, &own, name));
         assert_eq!((&send["parent"], &route["parent"]), (&json!(""), &send["span"]));
         assert_eq!(deliver["parent"], route["span"]);
+        // A busy recorder may tell a receipt twice.
         let receipts = named(&spans, &own, "receipt");
         let status = |span: &Value| span["attributes"]["chat4all.status"].as_str().expect("a status").to_owned();
-        assert_eq!(receipts.iter().map(status).collect::<Vec<_>>(), ["delivered", "read"], "{receipts:?}");
+        let told: BTreeSet<_> = receipts.iter().map(status).collect();
+        assert_eq!(told, ["delivered", "read"].map(str::to_owned).into(), "{receipts:#?}");
         for receipt in &receipts {
             assert_eq!((&receipt["parent"], &receipt["service"]), (&deliver["span"], &json!("chat4all-recorder")));
         }
         let records = named(&spans, &own, "record");
-        let under: Vec<_> = records.iter().map(|record| (status(record), record["parent"].clone())).collect();
-        let expected = [("sent", &deliver), ("delivered", &receipts[0]), ("read", &receipts[1])];
-        assert_eq!(under, expected.map(|(status, parent)| (status.to_owned(), parent["span"].clone())));
+        let recorded: BTreeSet<_> = records.iter().map(status).collect();
+        assert_eq!(recorded, ["sent", "delivered", "read"].map(str::to_owned).into(), "{records:#?}");
+        for record in &records {
+            let parents = if status(record) == "sent" { std::slice::from_ref(&deliver) } else { &receipts };
+            let parent = parents.iter().find(|parent| parent["span"] == record["parent"]);
+            let parent = parent.unwrap_or_else(|| panic!("{record} under one of {parents:#?}"));
+            assert!(status(record) == "sent" || status(parent) == status(record), "{record} under {parent}");
+        }
         let personal =
             spans.iter().find(|span| span.to_string().contains(&NUMBER[1..]) || span.to_string().contains("/inbox"));
         assert_eq!(personal, None, "neither contents nor addresses are told");
