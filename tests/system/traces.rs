@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -25,10 +26,8 @@ struct Collector {
 }
 
 impl Collector {
-    /// `None`: there is no Python, and the test says so.
-    async fn start() -> Option<Self> {
-        let python = python()?;
-        Some(Self { server: Server::start(python, "otlp_collector.py", &[]).await, spans: Vec::new() })
+    async fn start(python: &Path) -> Self {
+        Self { server: Server::start(python, "otlp_collector.py", &[]).await, spans: Vec::new() }
     }
 
     /// The table `tracing` that names it.
@@ -89,8 +88,9 @@ fn trace_of(message_id: &str) -> String {
 #[test]
 fn a_trace_goes_from_the_client_through_four_processes_to_the_receipt() {
     let _turn = turn::beside_others();
+    let Some(python) = python() else { return };
     run(async {
-        let Some(collector) = Collector::start().await else { return };
+        let collector = Collector::start(python).await;
         let receiver = Receiver::start().await;
         let whatsapp = WhatsApp::start(Duration::from_millis(50));
         let mut cluster = Cluster::with(&(config("", "") + &whatsapp.channel("") + &collector.table(1.0)));
@@ -175,8 +175,9 @@ fn a_trace_goes_from_the_client_through_four_processes_to_the_receipt() {
 #[test]
 fn of_what_is_not_sampled_only_failures_are_exported() {
     let _turn = turn::beside_others();
+    let Some(python) = python() else { return };
     run(async {
-        let Some(collector) = Collector::start().await else { return };
+        let collector = Collector::start(python).await;
         let receiver = Receiver::start().await;
         receiver.usually("/gone", Reply::Status(410));
         receiver.script("/again", [Reply::Status(400)]);
@@ -240,8 +241,9 @@ fn of_what_is_not_sampled_only_failures_are_exported() {
 #[test]
 fn a_trace_goes_on_in_the_process_that_takes_over() {
     let _turn = turn::beside_others();
+    let Some(python) = python() else { return };
     run(async {
-        let Some(mut collector) = Collector::start().await else { return };
+        let mut collector = Collector::start(python).await;
         let receiver = Receiver::start().await;
         receiver.usually("/inbox", Reply::Status(500));
         let hook = "retry = { attempts = 100, backoff = [\"200ms\"] }";
