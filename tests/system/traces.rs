@@ -239,6 +239,46 @@ fn of_what_is_not_sampled_only_failures_are_exported() {
 }
 
 #[test]
+fn each_message_of_a_batch_has_its_trace_and_a_replay_is_in_its_messages() {
+    let _turn = turn::beside_others();
+    let Some(python) = python() else { return };
+    run(async {
+        let collector = Collector::start(python).await;
+        let receiver = Receiver::start().await;
+        receiver.script("/gone", [Reply::Status(410)]);
+        let mut cluster = Cluster::with(&(config("", "") + &collector.table(1.0)));
+        let process = cluster.start(&ROLES).await;
+        let api = Api::new(cluster.url(process, "api"));
+        let batch = ["/inbox", "/gone"].map(|path| message(&receiver.target(path), path, "hi"));
+        let answer = api.post("/v1/messages/batch", &json!({"messages": batch})).await.expect("an answer").json();
+        let ids: Vec<_> = (0..2).map(|n| answer["results"][n]["message_id"].as_str().expect("an id")).collect();
+        let views = [api.ended(ids[0], LIMIT).await, api.ended(ids[1], LIMIT).await];
+        assert_eq!([&views[0]["status"], &views[1]["status"]], ["delivered", "failed"]);
+        let delivery = views[1]["deliveries"][0]["delivery_id"].as_str().expect("an id");
+        until_async("the replay", LIMIT, || async {
+            let answer = api.post(&format!("/v1/dead-letters/{delivery}/replay"), &json!({})).await.ok()?;
+            (answer.status == 202).then_some(())
+        })
+        .await;
+        until("the second call", LIMIT, || (receiver.requests_on("/gone").len() == 2).then_some(())).await;
+        cluster.terminate_all().await;
+        let spans = collector.all().await;
+        for id in &ids {
+            let first = the_only(&spans, &trace_of(id), "POST /v1/messages/batch");
+            let told = (&first["parent"], &first["attributes"]["messaging.batch.message_count"]);
+            assert_eq!(told, (&json!(""), &json!(2)));
+            assert_eq!(named(&spans, &trace_of(id), "route")[0]["parent"], first["span"]);
+        }
+        let trace = trace_of(ids[1]);
+        let replay = the_only(&spans, &trace, "replay");
+        let (routes, calls) = (named(&spans, &trace, "route"), named(&spans, &trace, "deliver"));
+        assert_eq!((routes.len(), calls.len()), (2, 2), "{spans:#?}");
+        assert_eq!((&routes[1]["parent"], &calls[1]["parent"]), (&replay["span"], &routes[1]["span"]));
+        assert_eq!(calls[1]["attributes"]["chat4all.generation"], 1);
+    });
+}
+
+#[test]
 fn a_trace_goes_on_in_the_process_that_takes_over() {
     let _turn = turn::beside_others();
     let Some(python) = python() else { return };
