@@ -149,6 +149,7 @@ mod tests {
         let (throttle, page) = (Throttle::default(), Page::default());
         let writer = page.clone();
         let layer = lines::layer().with_ansi(false).with_writer(move || writer.clone()).with_filter(throttle.clone());
+        let counted = metrics::withheld();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             for number in 0..LINES_MAX + 7 {
                 warn!(number, "the store is away");
@@ -167,6 +168,7 @@ mod tests {
             "what tests and people hold against each other is whole"
         );
         assert_eq!(count("something else"), 1);
+        assert_eq!(metrics::withheld() - counted, 7);
         assert_eq!(count("withheld=7 of=\"the store is away\" seconds=10"), 1, "{text}");
         assert_eq!(text.lines().last().map(|line| line.contains("the store is away")), Some(true), "a new window");
     }

@@ -77,6 +77,11 @@ pub fn record_line(level: Level, withheld: bool) {
 }
 
 #[cfg(test)]
+pub fn withheld() -> u64 {
+    LOG_LINES_WITHHELD.get()
+}
+
+#[cfg(test)]
 mod tests {
     use std::fmt::Write;
 

@@ -40,13 +40,14 @@ jars_of() { # kafka|cassandra
 }
 
 # Installs what is missing. One installation at a time; a folder appears under its name only when it is whole.
-install_once() { # kafka|cassandra ...
+install_once() { # kafka|cassandra|prometheus ...
     local name
     mkdir -p "$cache"
     exec 8>"$cache/install.lock"
     flock -w 1200 8 || die "another installation has held \`$cache/install.lock\` for 20 minutes"
-    need_java
     for name in "$@"; do
+        if [ "$name" = prometheus ]; then prometheus_fetch; continue; fi
+        need_java
         [ -d "$(jars_of "$name")" ] || fetch_jars "$name"
     done
     exec 8>&-

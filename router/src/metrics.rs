@@ -8,7 +8,7 @@ chat4all_metrics::declare! {
     "sum by (channel) (rate(chat4all_messages_routed_total[5m]))"
 
     /// Messages dropped as repeats of one already routed.
-    static REPEATED: IntCounter = "chat4all_messages_repeated_total";
+    pub(crate) static REPEATED: IntCounter = "chat4all_messages_repeated_total";
     "sum(rate(chat4all_messages_repeated_total[5m]))"
 }
 

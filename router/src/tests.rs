@@ -12,6 +12,7 @@ use chat4all_storage::log::memory::MemoryLog;
 use chat4all_storage::log::{NewRecord, RecordId, TopicKind, TopicSpec};
 use chat4all_storage::status::conformance::Sample;
 
+use crate::metrics::REPEATED;
 use crate::{GROUP, PartitionRouter, Settings, start};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -75,7 +76,7 @@ impl World {
 #[actix::test]
 async fn a_message_that_is_on_the_log_twice_is_routed_once_also_after_a_takeover() {
     let world = World::start().await;
-    let none = world.copies().await;
+    let (none, counted) = (world.copies().await, REPEATED.get());
     world.append(Duration::ZERO).await;
     let one = world.copies().await;
     assert_ne!(one, none);
@@ -86,4 +87,5 @@ async fn a_message_that_is_on_the_log_twice_is_routed_once_also_after_a_takeover
         world.append(Duration::from_secs(60)).await;
         assert_eq!(world.copies().await, one, "takeover {takeover}");
     }
+    assert_eq!(REPEATED.get() - counted, 3, "each repeat is counted");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chat4all_proto::MessageId;
-use chat4all_proto::http::{MessageView, Problem};
+use chat4all_proto::http::{MessageView, Problem, Readiness};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -136,6 +136,16 @@ impl Api {
         self.get(&["v1", "messages", &id.to_string()], &[]).await
     }
 
+    /// Whether the process may be given work, and which of its parts it lacks.
+    pub async fn readiness(&self) -> Result<Readiness, Refusal> {
+        let request = self.http.request(Method::GET, self.url(&["health", "ready"]));
+        let response = request.send().await.map_err(|error| self.silence(&error))?;
+        match response.status() {
+            StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE => self.read(response).await,
+            status => Err(self.problem(status, response).await),
+        }
+    }
+
     fn url_with(&self, path: &[&str], parameters: &[(&str, Option<&str>)]) -> Url {
         let mut url = self.url(path);
         for (name, value) in parameters {
@@ -161,6 +171,10 @@ impl Api {
         if !status.is_success() {
             return Err(self.problem(status, response).await);
         }
+        self.read(response).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Refusal> {
         let body = response.bytes().await.map_err(|error| self.silence(&error))?;
         serde_json::from_slice(&body).map_err(|error| {
             Refusal::Strange(format!("{} answered what this version does not understand: {error}", self.shown()))

@@ -9,6 +9,7 @@ mod dead_letters;
 mod doctor;
 mod drain;
 mod drill;
+mod health;
 mod migrate;
 mod output;
 mod send;
@@ -65,6 +66,7 @@ enum Command {
     Channels(channels::Args),
     Drain(drain::Args),
     DeadLetters(dead_letters::Args),
+    Health(health::Args),
     Doctor(doctor::Args),
     Migrate(migrate::Args),
     Config(config::Args),
@@ -85,6 +87,7 @@ pub async fn main() -> ExitCode {
         Command::Channels(args) => channels::run(args).await,
         Command::Drain(args) => drain::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Health(args) => health::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Config(args) => config::run(args),

@@ -204,6 +204,17 @@ impl Play<'_> {
             format!("longest pause {:.2} s", pause.as_secs_f64()),
         );
         field.settle().await?;
+        let asked = field.asked(Duration::ZERO, field.now());
+        let mut took: Vec<Duration> = asked.iter().map(|asked| asked.took).collect();
+        took.sort();
+        let [p95, p99] = [95, 99].map(|share| took.get(took.len() * share / 100).map_or(0.0, |time| tenths_ms(*time)));
+        found.figure("refused", field.refused());
+        found.figure("answer_ms", json!({"p95": p95, "p99": p99}));
+        found.check(
+            "clients notice nothing",
+            field.refused() == 0,
+            format!("{} refused, answers within p95/p99 {p95:.1}/{p99:.1} ms", grouped(field.refused())),
+        );
         // Only the connectors send: what their killed process had in flight, and had ended but not committed.
         let most = SLOTS + (f64::from(field.plan().per_second) * UNCOMMITTED.as_secs_f64()).ceil() as u64;
         field.recorded().await;
@@ -407,6 +418,10 @@ fn longest_gap(field: &Field, from: Duration, to: Duration) -> Duration {
         field.arrivals().iter().map(|(.., at)| *at).filter(|at| (from..to).contains(at)).collect();
     times.insert(0, from);
     times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(to - from)
+}
+
+fn tenths_ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 fn hundredths(time: Duration) -> f64 {

@@ -1,5 +1,9 @@
 //! What a new user does first, as the README tells it, against a real process.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
 use crate::harness::cluster::{Cluster, config};
 use crate::harness::{run, turn};
 
@@ -54,4 +58,46 @@ fn a_new_user_sends_shows_and_looks_around() {
         }
         cluster.terminate_all().await;
     });
+}
+
+#[test]
+fn health_says_whether_a_process_may_be_given_work() {
+    let _turn = turn::beside_others();
+    run(async {
+        let text = config("", "").replace("[router]", "api_key = \"any\"\n[router]");
+        let mut cluster = Cluster::with(&text);
+        let (api, recorder) = (cluster.start(&["api"]).await, cluster.start(&["recorder"]).await);
+        let urls = [cluster.url(api, "api"), cluster.url(recorder, "recorder")];
+        let health = |url: &str| {
+            let output = cluster.command(&["health", "--url", url]).output().expect("the binary runs");
+            (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        };
+        // No key is needed for it.
+        for url in &urls {
+            let (code, text) = health(url);
+            assert!(code == Some(0) && text.contains("log: ready\n"), "{url}: {code:?} {text}");
+        }
+        let unready = r#"{"ready":false,"parts":[{"name":"log","ready":false,"detail":"it is away"}]}"#;
+        let (code, text) = health(&answers_once("503 Service Unavailable", unready));
+        assert!(code == Some(1) && text.contains("log: not ready: it is away\n"), "{code:?} {text}");
+        let (code, text) = health(&answers_once("200 OK", "<html>"));
+        assert!(code == Some(1) && text.contains("does not understand"), "{code:?} {text}");
+        assert_eq!(health("http://127.0.0.1:1").0, Some(1));
+        assert_eq!(health("somewhere").0, Some(2));
+        cluster.terminate_all().await;
+    });
+}
+
+/// The address of a server that reads one request and answers it so.
+fn answers_once(status: &str, body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let mut head = [0; 4_096];
+        let _ = client.read(&mut head).expect("a request");
+        client.write_all(answer.as_bytes()).expect("it still listens");
+    });
+    url
 }

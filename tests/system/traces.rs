@@ -80,6 +80,16 @@ fn the_only(spans: &[Value], trace: &str, name: &str) -> Value {
     found.remove(0)
 }
 
+/// What a counter shows, once it is more than nothing.
+async fn counted(api: &Api, series: &str) -> u64 {
+    until_async(series, LIMIT, || async {
+        let metrics = api.get("/metrics").await.ok()?.text;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        count.filter(|&count| count > 0)
+    })
+    .await
+}
+
 /// The trace of a message that brought none.
 fn trace_of(message_id: &str) -> String {
     message_id.trim_start_matches("msg_").replace('-', "")
@@ -261,6 +271,7 @@ fn each_message_of_a_batch_has_its_trace_and_a_replay_is_in_its_messages() {
         })
         .await;
         until("the second call", LIMIT, || (receiver.requests_on("/gone").len() == 2).then_some(())).await;
+        counted(&api, "chat4all_trace_spans_exported_total").await;
         cluster.terminate_all().await;
         let spans = collector.all().await;
         for id in &ids {
@@ -327,13 +338,7 @@ fn a_collector_that_is_away_holds_up_nothing() {
             api.accepted(&receiver.target("/inbox"), &format!("c{number}"), "hi").await;
         }
         until("all deliveries", LIMIT, || (receiver.distinct() == 100).then_some(())).await;
-        let dropped = until_async("spans without room", LIMIT, || async {
-            let metrics = api.get("/metrics").await.ok()?.text;
-            let count = metrics
-                .lines()
-                .find_map(|line| line.strip_prefix("chat4all_trace_spans_dropped_total{reason=\"queue_full\"} "))?;
-            count.parse::<u64>().ok().filter(|&count| count > 0)
-        });
+        let dropped = counted(&api, "chat4all_trace_spans_dropped_total{reason=\"queue_full\"}");
         println!("traces: {} spans found no room", dropped.await);
         let begin = Instant::now();
         cluster.terminate_all().await;

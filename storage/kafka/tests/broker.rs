@@ -98,6 +98,14 @@ async fn what_was_deleted_before_it_was_read_is_skipped_and_the_rest_comes() {
     assert_eq!((assignment.offset, &*assignment.metadata), (8, ""));
     let Event::Records { records, .. } = next(&mut subscription).await else { panic!("no records") };
     assert_eq!(records[0].offset, 8);
+    assert_eq!(counted("chat4all_log_gaps_total"), 2.0, "each gap is counted");
+}
+
+/// The sum of a counter of this process.
+fn counted(name: &str) -> f64 {
+    let families = chat4all_metrics::prometheus::gather();
+    let family = families.iter().find(|family| family.name() == name).expect("it is registered");
+    family.get_metric().iter().map(|metric| metric.get_counter().value()).sum()
 }
 
 async fn next(subscription: &mut Subscription) -> Event {

@@ -76,6 +76,10 @@ impl Api {
         self.send(self.http.post(self.url(path)).json(body)).await
     }
 
+    pub async fn delete(&self, path: &str) -> Result<Answer, String> {
+        self.send(self.http.delete(self.url(path))).await
+    }
+
     pub async fn put(&self, path: &str, body: &Value) -> Result<Answer, String> {
         self.send(self.http.put(self.url(path)).json(body)).await
     }
