@@ -14,11 +14,13 @@ use crate::harness::{run, turn, until_async};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What happens only to single parts, and the test that shows it there.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 6] = [
     ("chat4all_idempotency_unclaimed_total", "api/tests/api/claims.rs"),
     ("chat4all_messages_repeated_total", "router/src/tests.rs"),
     ("chat4all_log_gaps_total", "storage/kafka/tests/broker.rs"),
     ("chat4all_log_lines_withheld_total", "src/logging.rs"),
+    ("chat4all_trace_spans_dropped_total", "tests/system/traces.rs"),
+    ("chat4all_trace_spans_exported_total", "tests/system/traces.rs"),
 ];
 /// What cannot be brought about at will: failures inside Kafka's client, and repeats that only a crash at one moment makes.
 const NOT_AT_WILL: [&str; 4] = [
