@@ -7,6 +7,7 @@ mod drill;
 mod engines;
 mod logging;
 mod metrics;
+mod otlp;
 mod private;
 mod serve;
 

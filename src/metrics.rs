@@ -35,7 +35,7 @@ chat4all_metrics::declare! {
 }
 
 /// Who measures what: everything that a process can show, but for what Prometheus' own library says of processes.
-pub const ALL: [(&str, &[Metric]); 7] = [
+pub const ALL: [(&str, &[Metric]); 8] = [
     ("Every process", METRICS),
     ("Actors and consumers, in every worker", chat4all_runtime::metrics::METRICS),
     ("Api", chat4all_api::metrics::METRICS),
@@ -43,6 +43,7 @@ pub const ALL: [(&str, &[Metric]); 7] = [
     ("Connectors", chat4all_connectors::metrics::METRICS),
     ("Recorder", chat4all_recorder::metrics::METRICS),
     ("Kafka as the log", chat4all_kafka::metrics::METRICS),
+    ("Traces", chat4all_runtime::trace::METRICS),
 ];
 
 /// Registers everything, so that what has not happened yet shows 0.

@@ -53,6 +53,7 @@ impl Process {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHAT4ALL_")) {
             command.env_remove(name);
         }
+        command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         let mut child = command.spawn()?;
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let (stdout, read) = (child.stdout.take().expect("it was asked for"), Arc::clone(&lines));

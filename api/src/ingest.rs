@@ -1,8 +1,6 @@
 //! `POST /v1/messages` and `/batch`: read, check, hand to the log, answer. 202 only after the log has acknowledged;
 //! each other answer says whether anything may have been written.
 
-use std::sync::Arc;
-
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chat4all_proto::http::{
@@ -11,6 +9,7 @@ use chat4all_proto::http::{
 };
 use chat4all_proto::{ConversationId, MessageId, MessageStatus, Timestamp, Topic};
 use chat4all_runtime::clock;
+use chat4all_runtime::trace::Operation;
 use chat4all_storage::crash_point;
 use chat4all_storage::log::{AppendError, Appended, NewRecord};
 use tracing::warn;
@@ -22,6 +21,7 @@ use crate::error::{Code, Error};
 use crate::metrics;
 use crate::params::Params;
 use crate::parse;
+use crate::trace::Trace;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Messages of a batch that are checked before other connections get their turn.
@@ -74,6 +74,18 @@ pub(crate) enum Unwritten {
 
 impl Api {
     pub(crate) async fn send(&self, request: &HttpRequest, payload: &mut web::Payload) -> Result<HttpResponse, Error> {
+        let mut trace = Trace::of(Operation::Send, request);
+        let answer = self.accept(request, payload, &mut trace).await;
+        trace.end(&answer);
+        answer
+    }
+
+    async fn accept(
+        &self,
+        request: &HttpRequest,
+        payload: &mut web::Payload,
+        trace: &mut Trace,
+    ) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
         body::media_type(request, &[MediaType::Json])?;
         let key = idempotency_key(request)?;
@@ -81,7 +93,7 @@ impl Api {
         let now = clock::now();
         let sender = Sender { tenant: &self.tenant, key, now };
         let draft = Draft::of(parse::json(&body)?, &sender, &self.directory)?;
-        let record = draft.record(traceparent(request));
+        let record = draft.record(trace.carried_by(draft.message.message_id));
         let pending = Pending::of(draft);
         let message_id = pending.message_id;
         let appended = self.append_once(vec![record], now).await.map_err(|unwritten| match unwritten {
@@ -98,6 +110,19 @@ impl Api {
         payload: &mut web::Payload,
         request_id: &str,
     ) -> Result<HttpResponse, Error> {
+        let mut trace = Trace::of(Operation::Batch, request);
+        let answer = self.accept_all(request, payload, request_id, &mut trace).await;
+        trace.end(&answer);
+        answer
+    }
+
+    async fn accept_all(
+        &self,
+        request: &HttpRequest,
+        payload: &mut web::Payload,
+        request_id: &str,
+        trace: &mut Trace,
+    ) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
         let media_type = body::media_type(request, &[MediaType::Json, MediaType::Ndjson])?;
         if request.headers().contains_key(IDEMPOTENCY_KEY) {
@@ -108,10 +133,11 @@ impl Api {
         let body = body::read(request, payload, BATCH_BYTES_MAX, self.options.body_timeout).await?;
         let messages = split(&body, media_type)?;
         let now = clock::now();
-        let (checked, records) = self.check_all(&messages, traceparent(request), now).await;
+        let (checked, records) = self.check_all(&messages, trace, now).await;
         let appended = if records.is_empty() { Ok(Vec::new()) } else { self.append_once(records, now).await };
         if let Err(Unwritten::Perhaps(cause)) = &appended {
             warn!(request_id, cause, "the outcome of a batch is unknown");
+            trace.failed(Code::OutcomeUnknown.row().code);
         }
         let results = settle_all(checked, appended)?;
         let results = results.into_iter().map(|result| batch_result(result, request_id)).collect();
@@ -122,7 +148,7 @@ impl Api {
     async fn check_all(
         &self,
         messages: &[&[u8]],
-        traceparent: Option<Arc<str>>,
+        trace: &mut Trace,
         now: Timestamp,
     ) -> (Vec<Result<Pending, Error>>, Vec<NewRecord>) {
         let sender = Sender { tenant: &self.tenant, key: None, now };
@@ -133,7 +159,7 @@ impl Api {
                 tokio::task::yield_now().await;
             }
             checked.push(self.check_one(message, &sender).map(|draft| {
-                records.push(draft.record(traceparent.clone()));
+                records.push(draft.record(trace.carried_by(draft.message.message_id)));
                 Pending::of(draft)
             }));
         }
@@ -273,40 +299,5 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Error> {
         Ok(key) if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key)),
         Ok(key) => refuse(format!("is {} bytes long; it must be from 1 to {IDEMPOTENCY_KEY_BYTES_MAX}", key.len())),
         Err(_) => refuse("may hold visible ASCII characters only".into()),
-    }
-}
-
-/// The W3C trace context of the request; a malformed one is dropped, as the standard says.
-pub(crate) fn traceparent(request: &HttpRequest) -> Option<Arc<str>> {
-    let text = request.headers().get("traceparent")?.to_str().ok()?;
-    is_traceparent(text).then(|| text.into())
-}
-
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let parts: Vec<_> = text.splitn(5, '-').collect();
-    match parts[..] {
-        ["00", trace, parent, flags] => {
-            hex(trace, 32) && !zero(trace) && hex(parent, 16) && !zero(parent) && hex(flags, 2)
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_well_formed_trace_context_is_handed_on() {
-        let check = |text: &str, expected| assert_eq!(is_traceparent(text), expected, "{text}");
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true);
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x", false);
-        check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false);
-        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false);
-        check("", false);
     }
 }

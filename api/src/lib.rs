@@ -29,6 +29,7 @@ mod query;
 mod replay;
 mod routes;
 mod server;
+mod trace;
 
 use std::io;
 use std::net::SocketAddr;

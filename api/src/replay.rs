@@ -2,6 +2,7 @@
 //! generation, under the letter's own id whatever channel it goes to: the router drops a second one as an exact repeat.
 //! Through another channel it is the delivery of the same message to the new address.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -16,6 +17,7 @@ use chat4all_proto::{
     Address, ChannelName, DeliveryId, DeliveryStatus, Generation, Message, Outbound, Timestamp, Topic,
 };
 use chat4all_runtime::clock;
+use chat4all_runtime::trace::Operation;
 use chat4all_storage::log::{NewRecord, RecordId};
 use chat4all_storage::status::{DeadLetterFilter, DeadLetterRow, PageRequest};
 use futures_util::future::join_all;
@@ -25,11 +27,12 @@ use crate::Api;
 use crate::body::{self, MediaType};
 use crate::draft::{ChannelInfo, unknown_channel};
 use crate::error::{Code, Error};
-use crate::ingest::{Unwritten, json, traceparent};
+use crate::ingest::{Unwritten, json};
 use crate::metrics;
 use crate::params::Params;
 use crate::parse;
 use crate::query::path_id;
+use crate::trace::Trace;
 
 /// Letters that are read and appended at a time: what a call holds in memory.
 const AT_ONCE: usize = 50;
@@ -51,6 +54,18 @@ impl Api {
         request: &HttpRequest,
         payload: &mut web::Payload,
     ) -> Result<HttpResponse, Error> {
+        let mut trace = Trace::of(Operation::Replay, request);
+        let answer = self.replay_one(request, payload, &mut trace).await;
+        trace.end(&answer);
+        answer
+    }
+
+    async fn replay_one(
+        &self,
+        request: &HttpRequest,
+        payload: &mut web::Payload,
+        trace: &mut Trace,
+    ) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
         let body = body::read(request, payload, MESSAGE_BYTES_MAX, self.options.body_timeout).await?;
         let asked: ReplayRequest = optional(request, &body)?;
@@ -58,7 +73,7 @@ impl Api {
         let found = self.letter(path_id(request).await?).await?;
         let replay = self.prepare(&found, elsewhere).await?;
         let message_id = replay.answer.message_id;
-        let record = replay.record.map(|(message, id)| record(request, message, id));
+        let record = replay.record.map(|(message, id)| record(trace.carried_by(message_id), message, id));
         self.append_replays(record.into_iter().collect()).await.map_err(|error| error.about(message_id))?;
         json(HttpResponse::Accepted(), &replay.answer)
     }
@@ -68,6 +83,18 @@ impl Api {
         &self,
         request: &HttpRequest,
         payload: &mut web::Payload,
+    ) -> Result<HttpResponse, Error> {
+        let mut trace = Trace::of(Operation::Replay, request);
+        let answer = self.replay_found(request, payload, &mut trace).await;
+        trace.end(&answer);
+        answer
+    }
+
+    async fn replay_found(
+        &self,
+        request: &HttpRequest,
+        payload: &mut web::Payload,
+        trace: &mut Trace,
     ) -> Result<HttpResponse, Error> {
         Params::read(request.query_string(), &[])?;
         let body = body::read(request, payload, MESSAGE_BYTES_MAX, self.options.body_timeout).await?;
@@ -84,11 +111,16 @@ impl Api {
             page.cursor = listed.next_cursor;
             let ids = listed.dead_letters.iter().map(|letter| letter.delivery_id);
             let prepared = join_all(ids.map(|id| self.prepare_listed(id, elsewhere))).await;
-            let mut records = Vec::new();
+            let (mut records, mut count) = (Vec::new(), 0);
             for (letter, prepared) in listed.dead_letters.iter().zip(prepared) {
                 done.matched += 1;
                 match prepared {
-                    Ok(Replay { record: Some((message, id)), .. }) => records.push(record(request, message, id)),
+                    Ok(Replay { record: Some((message, id)), .. }) => {
+                        count += 1;
+                        if !asked.dry_run {
+                            records.push(record(trace.carried_by(message.message_id), message, id));
+                        }
+                    }
                     Ok(Replay { record: None, .. }) => done.already_replayed += 1,
                     Err(error) if is_of_the_letter(error.code) => {
                         done.skipped.push(skipped(letter.delivery_id, &error))
@@ -96,10 +128,7 @@ impl Api {
                     Err(error) => return Err(after(&done, error)),
                 }
             }
-            let count = records.len();
-            if !asked.dry_run {
-                self.append_replays(records).await.map_err(|error| after(&done, error))?;
-            }
+            self.append_replays(records).await.map_err(|error| after(&done, error))?;
             done.replayed += count;
             if page.cursor.is_none() || done.matched >= limit {
                 break;
@@ -315,13 +344,13 @@ fn again(delivery: &Outbound, to: Address, life: Duration, now: Timestamp) -> Me
 }
 
 /// With the channel that it goes through.
-fn record(request: &HttpRequest, message: Message, id: RecordId) -> (ChannelName, NewRecord) {
+fn record(traceparent: Option<Arc<str>>, message: Message, id: RecordId) -> (ChannelName, NewRecord) {
     let record = NewRecord {
         topic: Topic::Messages,
         key: message.key(),
         id,
         value: Bytes::from(serde_json::to_vec(&message).expect("a message has text keys only")),
-        traceparent: traceparent(request),
+        traceparent,
         once: None,
     };
     (message.to[0].channel.clone(), record)

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use chat4all_engine::breaker::State;
 use chat4all_engine::gate::Change;
 use chat4all_proto::outcome::{Outcome, Report};
-use chat4all_proto::{ChannelName, DeadLetter};
+use chat4all_proto::{ChannelName, DeadLetter, TraceId};
 use chat4all_runtime::clock;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field, info, warn};
 
 pub struct Complaints {
     dead_letters: Pace,
@@ -29,11 +29,12 @@ impl Default for Complaints {
 }
 
 impl Complaints {
-    pub fn about(&mut self, letter: &DeadLetter) {
+    pub fn about(&mut self, letter: &DeadLetter, trace_id: Option<TraceId>) {
         let Some(withheld) = self.dead_letters.admit() else { return };
         let delivery = &letter.delivery;
         warn!(
             message_id = %delivery.message_id,
+            trace_id = trace_id.map(field::display),
             channel = %delivery.to.channel,
             reason = letter.reason.as_str(),
             code = letter.code,

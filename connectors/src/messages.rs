@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use actix::Message;
 use chat4all_engine::{At, Attempt};
+use chat4all_proto::TraceContext;
 use chat4all_proto::outcome::Report;
+use chat4all_runtime::trace::Parent;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +21,8 @@ pub struct Deliver {
 /// An attempt on its way. It is always settled: when it is dropped without an answer, it settles itself as abandoned.
 pub struct Pending {
     pub attempt: Attempt,
+    /// Where its span belongs. `None`: tracing is off.
+    pub trace: Option<Parent>,
     /// Abort when this is cancelled: the partition has another holder.
     pub gone: CancellationToken,
     /// Taken before the attempt was handed over, given back with what became of it.
@@ -38,17 +42,20 @@ pub struct Settled {
 pub struct Answered {
     pub report: Report,
     pub took: Duration,
+    /// The attempt's span.
+    pub span: Option<TraceContext>,
 }
 
 impl Pending {
     /// `reply` must have room for as many as there are slots.
     pub fn new(
         attempt: Attempt,
+        trace: Option<Parent>,
         gone: CancellationToken,
         slot: OwnedSemaphorePermit,
         reply: mpsc::Sender<Settled>,
     ) -> Self {
-        Self { attempt, gone, slot: Some(slot), reply }
+        Self { attempt, trace, gone, slot: Some(slot), reply }
     }
 
     pub fn settle(mut self, answered: Answered) {

@@ -39,18 +39,25 @@ impl Outbox {
         Self { consumer, lease, records: Vec::new(), news: Vec::new(), under_way: None }
     }
 
-    pub fn publish(&mut self, at: At, event: &StatusEvent, dead_letter: Option<&DeadLetter>, ends: bool) {
-        self.records.extend(dead_letter.map(self::dead_letter));
-        self.records.push(status(event));
+    pub fn publish(
+        &mut self,
+        at: At,
+        event: &StatusEvent,
+        dead_letter: Option<&DeadLetter>,
+        traceparent: Option<Arc<str>>,
+        ends: bool,
+    ) {
+        self.records.extend(dead_letter.map(|letter| self::dead_letter(letter, traceparent.clone())));
+        self.records.push(status(event, traceparent));
         if ends {
             self.news.push(Event::Published { at });
         }
     }
 
-    pub fn park(&mut self, at: At, channel: &ChannelName, parked: &Parked) {
+    pub fn park(&mut self, at: At, channel: &ChannelName, parked: &Parked, traceparent: Option<Arc<str>>) {
         let delivery = &parked.delivery;
         let id = RecordId { uuid: delivery.delivery_id.as_uuid(), generation: delivery.generation };
-        self.records.push(record(Topic::Parked(channel.clone()), delivery.key(), id, parked));
+        self.records.push(record(Topic::Parked(channel.clone()), delivery.key(), id, parked, traceparent));
         self.news.push(Event::Parked { at });
     }
 
@@ -108,18 +115,18 @@ fn crash_points(when: &str, batch: &[NewRecord]) {
 }
 
 /// The record of a dead letter.
-pub fn dead_letter(letter: &DeadLetter) -> NewRecord {
+pub fn dead_letter(letter: &DeadLetter, traceparent: Option<Arc<str>>) -> NewRecord {
     let id = RecordId { uuid: letter.delivery.delivery_id.as_uuid(), generation: letter.delivery.generation };
-    record(Topic::DeadLetters, letter.key(), id, letter)
+    record(Topic::DeadLetters, letter.key(), id, letter, traceparent)
 }
 
 /// The record of a status event.
-pub fn status(event: &StatusEvent) -> NewRecord {
+pub fn status(event: &StatusEvent, traceparent: Option<Arc<str>>) -> NewRecord {
     let id = RecordId { uuid: event.delivery_id.as_uuid(), generation: event.generation };
-    record(Topic::StatusUpdates, event.key(), id, event)
+    record(Topic::StatusUpdates, event.key(), id, event, traceparent)
 }
 
-fn record(topic: Topic, key: Key, id: RecordId, envelope: &impl Serialize) -> NewRecord {
+fn record(topic: Topic, key: Key, id: RecordId, envelope: &impl Serialize, traceparent: Option<Arc<str>>) -> NewRecord {
     let value = Bytes::from(serde_json::to_vec(envelope).expect("an envelope is plain data"));
-    NewRecord { topic, key, id, value, traceparent: None, once: None }
+    NewRecord { topic, key, id, value, traceparent, once: None }
 }

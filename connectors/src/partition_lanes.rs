@@ -13,9 +13,10 @@ use chat4all_engine::{
     Arrival, At, Attempt, Begin, Carried, Command, Commits, Engine, Event, Finished, Gate, Now, Passed, Policy, Source,
     WINDOW,
 };
-use chat4all_proto::{ChannelName, Parked};
+use chat4all_proto::{ChannelName, Parked, TraceContext};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Handle;
+use chat4all_runtime::trace::{self, Parent};
 use chat4all_runtime::worker::in_order::stop_when_gone;
 
 use chat4all_runtime::worker::{self, Drain, Enqueue, Partition, Worker, size_of_record};
@@ -67,8 +68,7 @@ pub struct PartitionLanes {
     settled: mpsc::Sender<Settled>,
     settled_receiver: Option<mpsc::Receiver<Settled>>,
     outbox: Outbox,
-    /// Bytes that each unfinished record is counted as.
-    sizes: HashMap<At, usize>,
+    unfinished: HashMap<At, Unfinished>,
     commands: Vec<Command>,
     committed: Commits,
     commit_due: bool,
@@ -81,6 +81,31 @@ pub struct PartitionLanes {
     suppressed: u64,
     draining: bool,
     idle: watch::Sender<bool>,
+}
+
+/// What is kept of an unfinished record beside the engine.
+struct Unfinished {
+    /// What it is counted as.
+    bytes: usize,
+    /// Where the spans of its attempts belong. `None`: tracing is off.
+    trace: Option<Parent>,
+    /// The span of its latest attempt.
+    latest: Option<TraceContext>,
+}
+
+impl Unfinished {
+    /// What its record carried.
+    fn carried(&self) -> Option<TraceContext> {
+        match self.trace? {
+            Parent::Span(context) => Some(context),
+            Parent::Root { .. } => None,
+        }
+    }
+
+    /// What records about its latest attempt carry.
+    fn carried_on(&self) -> Option<TraceContext> {
+        self.carried().map(|context| self.latest.unwrap_or(context))
+    }
 }
 
 impl PartitionLanes {
@@ -100,7 +125,7 @@ impl PartitionLanes {
             settled,
             settled_receiver: Some(settled_receiver),
             outbox,
-            sizes: HashMap::new(),
+            unfinished: HashMap::new(),
             commands: Vec::new(),
             committed,
             commit_due: false,
@@ -198,17 +223,24 @@ impl PartitionLanes {
                     let slot = slots.as_mut().and_then(|slots| slots.split(1));
                     attempts.push(self.pending(attempt, slot.expect("the engine starts as many as it got slots")));
                 }
-                Command::Publish { at, event, dead_letter, ends } => {
+                Command::Publish { at, mut event, dead_letter, ends } => {
+                    let unfinished = self.traced(at);
+                    let carried = unfinished.and_then(Unfinished::carried_on);
                     if let Some(letter) = &dead_letter {
-                        self.complaints.about(letter);
+                        let trace_id = unfinished.and_then(|it| Some(it.trace?.trace_id()));
+                        self.complaints.about(letter, trace_id);
                     }
-                    self.outbox.publish(at, &event, dead_letter.as_deref(), ends);
+                    event.traceparent = carried.filter(|_| event.awaits_receipt);
+                    self.outbox.publish(at, &event, dead_letter.as_deref(), traceparent(carried), ends);
                 }
-                Command::Park { at, parked } => self.outbox.park(at, &self.shared.name, &parked),
+                Command::Park { at, parked } => {
+                    let carried = self.traced(at).and_then(Unfinished::carried);
+                    self.outbox.park(at, &self.shared.name, &parked, traceparent(carried));
+                }
                 Command::Finish { at } => {
                     let (records, bytes) = &mut finished[at.source as usize];
                     *records += 1;
-                    *bytes += self.sizes.remove(&at).unwrap_or_default();
+                    *bytes += self.unfinished.remove(&at).map_or(0, |it| it.bytes);
                 }
                 Command::Hold(source, hold) => self.partition.sources[source as usize].inflow.hold(hold),
             }
@@ -224,8 +256,14 @@ impl PartitionLanes {
         }
     }
 
+    /// `None` where tracing is off, at no cost.
+    fn traced(&self, at: At) -> Option<&Unfinished> {
+        trace::tracer().and_then(|_| self.unfinished.get(&at))
+    }
+
     fn pending(&self, attempt: Attempt, slot: OwnedSemaphorePermit) -> Pending {
-        Pending::new(attempt, self.partition.gone.clone(), slot, self.settled.clone())
+        let trace = self.traced(attempt.at).and_then(|it| it.trace);
+        Pending::new(attempt, trace, self.partition.gone.clone(), slot, self.settled.clone())
     }
 
     /// Appends what is to be published, one batch at a time, in order.
@@ -347,7 +385,6 @@ impl PartitionLanes {
     fn read(&mut self, source: Source, record: &Record) -> Arrival {
         let at = At { source, offset: record.offset };
         let bytes = size_of_record(record);
-        self.sizes.insert(at, bytes);
         let carried = match source {
             Source::Outbound => {
                 serde_json::from_slice(&record.value).map(|delivery| Carried::Outbound(Arc::new(delivery)))
@@ -359,6 +396,13 @@ impl PartitionLanes {
             error!(%partition, offset = record.offset, %error, "an unreadable record is passed over; it stays on the log");
             Carried::Unreadable
         });
+        let message = match &carried {
+            Carried::Outbound(delivery) | Carried::Parked(Parked { delivery, .. }) => Some(delivery.message_id),
+            Carried::Unreadable => None,
+        };
+        let traced = message.filter(|_| trace::tracer().is_some());
+        let trace = traced.map(|message| trace::parent(record.traceparent.as_deref(), message));
+        self.unfinished.insert(at, Unfinished { bytes, trace, latest: None });
         Arrival { at, bytes, carried }
     }
 }
@@ -369,6 +413,11 @@ impl Drop for PartitionLanes {
         self.engine.abandon_all(&mut gate);
         gate.leave();
     }
+}
+
+/// As a record carries it.
+fn traceparent(context: Option<TraceContext>) -> Option<Arc<str>> {
+    context.map(|context| context.to_string().into())
 }
 
 /// An engine that begins where the assignment does.
@@ -478,6 +527,11 @@ impl StreamHandler<Vec<Settled>> for PartitionLanes {
                 Some(answered) => {
                     self.series.record_attempt(&answered.report, answered.took);
                     self.complaints.about_answer(&self.shared.name, &answered.report);
+                    if answered.span.is_some()
+                        && let Some(unfinished) = self.unfinished.get_mut(&at)
+                    {
+                        unfinished.latest = answered.span;
+                    }
                     let jitter = Unit::new(fastrand::f64());
                     let finished = Finished { at, report: answered.report, took: answered.took, jitter };
                     self.feed(Event::Finished(finished), now);

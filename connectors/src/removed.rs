@@ -69,7 +69,8 @@ fn failed(record: &Record, desk: &Desk) -> Option<[chat4all_storage::log::NewRec
         source: Source { topic: partition.topic.to_string(), partition: partition.partition, offset: record.offset },
         delivery,
     };
-    Some([outbox::dead_letter(&letter), outbox::status(&event)])
+    let traceparent = || record.traceparent.clone();
+    Some([outbox::dead_letter(&letter, traceparent()), outbox::status(&event, traceparent())])
 }
 
 #[cfg(test)]

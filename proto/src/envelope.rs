@@ -13,6 +13,7 @@ use crate::ids::{ConversationId, DeliveryId, Generation, MessageId, TenantId};
 use crate::status::{DeliveryStatus, Precedence};
 use crate::time::Timestamp;
 use crate::topic::Key;
+use crate::trace::TraceContext;
 
 /// Shortest and longest time a message may be given to arrive.
 pub const EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -112,6 +113,7 @@ impl Outbound {
             reason: None,
             retry_at: None,
             awaits_receipt: false,
+            traceparent: None,
         }
     }
 }
@@ -159,6 +161,9 @@ pub struct StatusEvent {
     /// answer that one could be sure of.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits_receipt: bool,
+    /// The call of the provider that this reports, where receipts may follow: they belong to its trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceContext>,
 }
 
 impl StatusEvent {

@@ -15,6 +15,7 @@ pub mod receipt;
 pub mod status;
 pub mod time;
 pub mod topic;
+pub mod trace;
 pub mod window;
 
 pub use address::Address;
@@ -28,3 +29,4 @@ pub use receipt::{Receipt, StatusUpdate};
 pub use status::{DeliveryStatus, MessageStatus};
 pub use time::Timestamp;
 pub use topic::{Key, Topic, TopicPartition};
+pub use trace::{TraceContext, TraceId};

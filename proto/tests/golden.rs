@@ -26,7 +26,7 @@ use chat4all_proto::progress::FinishedSet;
 use chat4all_proto::receipt::Failure;
 use chat4all_proto::{
     Address, Content, ConversationId, DeadLetter, DeliveryId, DeliveryStatus, Generation, Inbound, Message, MessageId,
-    MessageStatus, Outbound, Parked, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp,
+    MessageStatus, Outbound, Parked, Receipt, StatusEvent, StatusUpdate, TenantId, Timestamp, TraceContext,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -65,6 +65,7 @@ fn golden_files() -> Vec<&'static str> {
             "status-event-sent",
             &StatusEvent { awaits_receipt: true, ..outbound().event(DeliveryStatus::Sent, at(9)) },
         ),
+        check("status-event-traced", &traced_event()),
         check("dead-letter", &dead_letter()),
         check("receipt", &receipt()),
         check("receipt-failed", &failed_receipt()),
@@ -227,7 +228,8 @@ fn events() -> impl Strategy<Value = StatusEvent> {
     let names = ("[a-z0-9_-]{1,20}", "[^\\p{Cc}]{1,60}", "[a-z0-9][a-z0-9_-]{0,20}", "[!-~é🚚]{1,40}");
     let options =
         (prop::option::of(attempts()), prop::option::of(".*"), reason, prop::option::of(any::<u64>()), any::<bool>());
-    (names, 1u128.., 1u128.., any::<u32>(), status, times, options).prop_map(
+    let trace_id = prop::option::of(any::<u128>());
+    (names, 1u128.., 1u128.., any::<u32>(), status, times, options, trace_id).prop_map(
         |(
             (tenant, conversation, channel, target),
             message,
@@ -236,6 +238,7 @@ fn events() -> impl Strategy<Value = StatusEvent> {
             status,
             [at, accepted, expires],
             options,
+            trace_id,
         )| {
             let (attempt, provider_id, reason, retry_at, awaits_receipt) = options;
             StatusEvent {
@@ -255,9 +258,14 @@ fn events() -> impl Strategy<Value = StatusEvent> {
                 reason,
                 retry_at: retry_at.map(Timestamp::from_millis),
                 awaits_receipt,
+                traceparent: trace_id.and_then(trace_context),
             }
         },
     )
+}
+
+fn trace_context(trace_id: u128) -> Option<TraceContext> {
+    TraceContext::parse(&format!("00-{trace_id:032x}-00f067aa0ba902b7-01"))
 }
 
 fn attempts() -> impl Strategy<Value = Attempt> {
@@ -404,6 +412,11 @@ fn full_event() -> StatusEvent {
         retry_at: Some(at(17_000)),
         ..outbound().event(DeliveryStatus::Failed, at(15_037))
     }
+}
+
+fn traced_event() -> StatusEvent {
+    let traceparent = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    StatusEvent { awaits_receipt: true, traceparent, ..outbound().event(DeliveryStatus::Sent, at(9)) }
 }
 
 fn dead_letter() -> DeadLetter {

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use chat4all_proto::envelope::Source;
-use chat4all_proto::{DeadLetter, DeliveryStatus, Key, StatusEvent, Topic};
+use chat4all_proto::{DeadLetter, DeliveryStatus, Key, StatusEvent, Timestamp, Topic};
 use chat4all_runtime::metrics::record_dead_letter;
+use chat4all_runtime::trace::Open;
 use chat4all_runtime::worker::in_order::{Desk, Failure};
-use chat4all_storage::log::{self, NewRecord, RecordId};
+use chat4all_storage::log::{self, NewRecord, Record, RecordId};
 use chat4all_storage::status::{self, Join, JoinKey, Write};
 use chat4all_storage::{Log, Status};
 use tracing::error;
@@ -17,24 +18,32 @@ use tracing::error;
 use crate::GROUP;
 use crate::joined::Joined;
 use crate::metrics;
+use crate::trace;
 
 /// Most records of one append, and most bytes of their values; what one join tells is never parted.
 const APPEND_RECORDS_MAX: usize = 1_000;
 const APPEND_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
-/// The keys that a batch touched, each with the offset of the last record that did.
+/// The keys that a batch touched, each with the last record that did.
 #[derive(Debug, Default)]
-pub struct Touched(BTreeMap<JoinKey, u64>);
+pub struct Touched(BTreeMap<JoinKey, Touch>);
+
+#[derive(Debug, Clone, Copy)]
+struct Touch {
+    offset: u64,
+    appended_at: Timestamp,
+}
 
 impl Touched {
     /// Only events and receipts are halves of joins.
-    pub fn by(&mut self, write: &Write, offset: u64) {
+    pub fn by(&mut self, write: &Write, record: &Record) {
         let keys = match write {
             Write::Event(event) => JoinKey::of_event(event),
             Write::Receipt(receipt) => JoinKey::of_receipt(receipt),
             Write::Message(_) | Write::DeadLetter(_) | Write::Inbound(_) => return,
         };
-        self.0.extend(keys.into_iter().map(|key| (key, offset)));
+        let touch = Touch { offset: record.offset, appended_at: record.appended_at };
+        self.0.extend(keys.into_iter().map(|key| (key, touch)));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -69,13 +78,14 @@ impl Joiner {
         let keys: Vec<JoinKey> = touched.0.keys().cloned().collect();
         let joins = self.joins(&keys).await?;
         let mut append = Append { desk, records: Vec::new(), bytes: 0, joined: Vec::new() };
-        for (join, offset) in joins.into_iter().zip(touched.0.into_values()) {
+        for (join, Touch { offset, appended_at }) in joins.into_iter().zip(touched.0.into_values()) {
             let Some(joined) = Joined::of(join) else { continue };
+            let span = trace::receipt(&joined.event, appended_at);
             let dead_letter = match joined.event.status {
                 DeliveryStatus::Failed => self.dead_letter(&joined, offset, batch, desk).await?,
                 _ => None,
             };
-            append.push(dead_letter, &joined.event);
+            append.push(dead_letter, joined.event, span);
             if append.is_full() {
                 append.write().await?;
             }
@@ -156,22 +166,24 @@ struct Append<'a> {
     /// Of the values of `records`.
     bytes: usize,
     /// The statuses and dead letters among `records`.
-    joined: Vec<(DeliveryStatus, Option<DeadLetter>)>,
+    joined: Vec<(StatusEvent, Option<DeadLetter>, Option<Open>)>,
 }
 
 impl Append<'_> {
-    fn push(&mut self, dead_letter: Option<DeadLetter>, event: &StatusEvent) {
+    fn push(&mut self, dead_letter: Option<DeadLetter>, event: StatusEvent, span: Option<Open>) {
         let id = RecordId { uuid: event.delivery_id.as_uuid(), generation: event.generation };
+        let traceparent = span.as_ref().and_then(|span| trace::carried(&event, span));
         let records = dead_letter
             .as_ref()
             .map(|letter| record(Topic::DeadLetters, letter.key(), id, serde_json::to_vec(letter)))
             .into_iter()
-            .chain([record(Topic::StatusUpdates, event.key(), id, serde_json::to_vec(event))]);
+            .chain([record(Topic::StatusUpdates, event.key(), id, serde_json::to_vec(&event))]);
         for record in records {
+            let record = NewRecord { traceparent: traceparent.clone(), ..record };
             self.bytes += record.value.len();
             self.records.push(record);
         }
-        self.joined.push((event.status, dead_letter));
+        self.joined.push((event, dead_letter, span));
     }
 
     fn is_full(&self) -> bool {
@@ -184,9 +196,12 @@ impl Append<'_> {
         }
         self.bytes = 0;
         self.desk.consumer.append(&self.desk.lease, std::mem::take(&mut self.records)).await?;
-        for (status, dead_letter) in self.joined.drain(..) {
-            metrics::record_joined(status);
+        for (event, dead_letter, span) in self.joined.drain(..) {
+            metrics::record_joined(event.status);
             dead_letter.iter().for_each(record_dead_letter);
+            if let Some(span) = span {
+                trace::end(span, &event);
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod metrics;
 mod partition_recorder;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use tracing::error;
 
 use crate::joiner::{Joiner, Touched};
 use crate::metrics;
+use crate::trace::Spans;
 
 /// Most records of one write.
 const BATCH_MAX: usize = 2_000;
@@ -67,10 +68,12 @@ impl Process for Recorder {
         fail::fail_point!("recorder::process");
         let mut writes = Vec::with_capacity(batch.len());
         let mut touched = Touched::default();
+        let mut spans = Spans::begin();
         for record in batch.iter() {
             match (self.read)(&record.value) {
                 Ok(write) => {
-                    touched.by(&write, record.offset);
+                    touched.by(&write, record);
+                    spans.of(&write, record);
                     writes.push(write);
                 }
                 Err(error) => {
@@ -82,6 +85,7 @@ impl Process for Recorder {
         let (status, joiner, desk) = (Arc::clone(&self.status), self.joiner.clone(), desk.clone());
         async move {
             write(&*status, writes).await?;
+            spans.end();
             if !touched.is_empty() {
                 let first = batch.first().expect("a batch is not empty").offset;
                 joiner.join(touched, first, &desk).await?;

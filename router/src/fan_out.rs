@@ -1,6 +1,7 @@
 //! What one message becomes: a pure function.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chat4all_proto::envelope::{DeadLetter, Reason, Source, V1};
@@ -17,6 +18,8 @@ pub struct Circumstances<'a> {
     /// The partition of `messages` it works on.
     pub partition: u32,
     pub now: Timestamp,
+    /// What the records carry.
+    pub traceparent: Option<&'a Arc<str>>,
 }
 
 /// Adds the records that `message`, read from `record`, becomes: for each address its copy and its `queued` status; or
@@ -46,7 +49,7 @@ pub fn fan_out(message: &Message, record: &Record, around: Circumstances<'_>, ou
                 key: key.clone(),
                 id,
                 value: envelope.to_value(),
-                traceparent: record.traceparent.clone(),
+                traceparent: around.traceparent.cloned(),
                 once: None,
             });
         };
@@ -133,7 +136,13 @@ mod tests {
             traceparent: Some("00-1-2-01".into()),
         };
         let mut out = Vec::new();
-        let around = Circumstances { channels: &channels, router_epoch: 3, partition: 1, now: NOW };
+        let around = Circumstances {
+            channels: &channels,
+            router_epoch: 3,
+            partition: 1,
+            now: NOW,
+            traceparent: record.traceparent.as_ref(),
+        };
         fan_out(message, &record, around, &mut out);
         let got: Vec<(String, String)> = out
             .iter()

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat4all_proto::envelope::Reason;
 use chat4all_proto::window::Window;
-use chat4all_proto::{ChannelName, Message, Timestamp, Topic};
+use chat4all_proto::{ChannelName, Message, MessageId, Timestamp, Topic};
 use chat4all_runtime::clock;
+use chat4all_runtime::trace::{self, Open, Operation};
 use chat4all_runtime::worker::InOrder;
 use chat4all_runtime::worker::in_order::{Desk, Done, Failure, Process};
 use chat4all_storage::crash_point;
@@ -65,8 +67,14 @@ impl Process for Router {
             if !desk.consumer.is_current() {
                 return Err(Failure::Later("our membership is not confirmed".to_owned()));
             }
-            let mut routing =
-                Routing { channels: &channels, desk: &desk, records: Vec::new(), ids: HashMap::new(), bytes: 0 };
+            let mut routing = Routing {
+                channels: &channels,
+                desk: &desk,
+                records: Vec::new(),
+                ids: HashMap::new(),
+                bytes: 0,
+                spans: Vec::new(),
+            };
             for record in batch.iter() {
                 routing.route(record, &window).await?;
             }
@@ -96,6 +104,16 @@ struct Routing<'a> {
     bytes: usize,
     /// Of the messages whose records these are; the window learns them when they are written.
     ids: HashMap<RecordId, Timestamp>,
+    /// Of the same messages, those that are worth one.
+    spans: Vec<Routed>,
+}
+
+/// A message's span, which ends when its records are written.
+struct Routed {
+    span: Open,
+    message_id: MessageId,
+    addresses: u32,
+    failure: Option<&'static str>,
 }
 
 impl Routing<'_> {
@@ -112,22 +130,34 @@ impl Routing<'_> {
         if !self.records.is_empty() && !fits((self.records.len(), self.bytes), more) {
             self.write(record.offset, window).await?;
         }
+        if self.is_repeat(record, window) {
+            metrics::record_repeat();
+            return Ok(());
+        }
+        let span = span(record, &message);
+        let handed_on = span.filter(Open::is_sampled).map(|span| span.context().to_string().into());
         let around = Circumstances {
             channels: self.channels,
             router_epoch: self.desk.lease.epoch,
             partition: self.desk.lease.partition.partition,
             now: clock::now(),
+            traceparent: handed_on.as_ref().or(record.traceparent.as_ref()),
         };
-        if self.is_repeat(record, window) {
-            metrics::record_repeat();
-            return Ok(());
-        }
         // Loses a message, so that a drill can be seen to notice.
         fail::fail_point!("router::lose", |_| Ok(()));
         self.ids.insert(record.id, record.appended_at);
         let before = self.records.len();
         fan_out(&message, record, around, &mut self.records);
-        self.bytes += self.records[before..].iter().map(|record| record.value.len()).sum::<usize>();
+        let new = &self.records[before..];
+        self.bytes += new.iter().map(|record| record.value.len()).sum::<usize>();
+        if let Some(span) = span {
+            let removed = new.iter().any(|record| record.topic == Topic::DeadLetters);
+            if span.is_sampled() || removed {
+                let failure = removed.then_some(Reason::ChannelRemoved.as_str());
+                let addresses = message.to.len().try_into().unwrap_or(u32::MAX);
+                self.spans.push(Routed { span, message_id: message.message_id, addresses, failure });
+            }
+        }
         Ok(())
     }
 
@@ -146,12 +176,30 @@ impl Routing<'_> {
         self.desk.consumer.append_and_commit(records, commit).await?;
         crash_point("router::after-write");
         routed.iter().for_each(metrics::record_routed);
+        self.spans.drain(..).for_each(Routed::end);
         if let Some(window) = window.borrow_mut().as_mut() {
             for (id, at) in self.ids.drain() {
                 window.insert(id, at);
             }
         }
         Ok(())
+    }
+}
+
+/// `None` where nothing would come of it.
+fn span(record: &Record, message: &Message) -> Option<Open> {
+    trace::tracer()?;
+    Some(Open::begin(Operation::Route, trace::parent(record.traceparent.as_deref(), message.message_id)))
+}
+
+impl Routed {
+    fn end(self) {
+        self.span.end(self.failure, || {
+            [
+                ("messaging.message.id", self.message_id.to_string().into()),
+                ("chat4all.addresses", self.addresses.into()),
+            ]
+        });
     }
 }
 

@@ -10,6 +10,12 @@ pub fn now() -> Timestamp {
     Timestamp::from_millis(since.as_millis().try_into().unwrap_or(u64::MAX))
 }
 
+/// Wall-clock time in nanoseconds since 1970, for spans. May jump.
+pub fn unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
 /// Monotonic time, for waits and ages.
 pub fn instant() -> Instant {
     Instant::now()

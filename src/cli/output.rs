@@ -39,7 +39,10 @@ impl From<serve::Error> for Failure {
     fn from(error: serve::Error) -> Self {
         match error {
             serve::Error::Channel { .. } => Self::usage(error),
-            serve::Error::Port { .. } | serve::Error::Engine(_) | serve::Error::Failed(_) => Self::failed(error),
+            serve::Error::Port { .. }
+            | serve::Error::Engine(_)
+            | serve::Error::Tracing(_)
+            | serve::Error::Failed(_) => Self::failed(error),
         }
     }
 }

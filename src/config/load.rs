@@ -18,6 +18,8 @@ use super::{Channel, Config, Kind, validate};
 pub const FILE_NAME: &str = "chat4all.toml";
 
 const ENV_PREFIX: &str = "CHAT4ALL_";
+/// OpenTelemetry's own variable.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Variables of the command line's own, of `dev/services` and of the tests: they are no settings.
 const ENV_OF_OTHERS: [&str; 10] = [
     "CHAT4ALL_URL",
@@ -120,6 +122,11 @@ impl Sources {
 
     fn layers(&self, file: Option<&Path>) -> Result<Figment, Error> {
         let mut layers = Figment::new();
+        // Where the surroundings say it to everybody. What says it to us alone comes after that.
+        if let Some(endpoint) = self.env.get(OTLP_ENDPOINT).filter(|endpoint| !endpoint.is_empty()) {
+            let origin = format!("from the environment variable `{OTLP_ENDPOINT}`");
+            layers = layers.merge(Layer::of(origin, "tracing.otlp_endpoint", endpoint));
+        }
         if let Some(file) = file {
             layers = layers.merge(Layer { origin: format!("in `{}`", file.display()), values: parse(file)? });
         }
@@ -190,7 +197,9 @@ impl Config {
         let of_channels = self.channels.iter_mut().flat_map(|(name, channel)| {
             channel.secrets().map(move |(key, secret)| (format!("channels.{name}.{key}"), secret))
         });
-        of_log.chain(of_status).chain(of_api).chain(of_channels)
+        let headers = self.tracing.headers.iter_mut();
+        let of_tracing = headers.map(|(name, secret)| (format!("tracing.headers.{name}"), secret));
+        of_log.chain(of_status).chain(of_api).chain(of_tracing).chain(of_channels)
     }
 }
 

@@ -8,6 +8,7 @@ mod kind;
 mod load;
 mod secret;
 mod show;
+mod tracing;
 mod units;
 mod validate;
 
@@ -23,6 +24,7 @@ use chat4all_proto::ChannelName;
 use chat4all_proto::topic::PARTITIONS_DEFAULT;
 use serde::{Deserialize, Serialize};
 
+pub use self::tracing::Tracing;
 pub use channel::Channel;
 pub use engine::{Cassandra, Kafka, LogEngine, StatusEngine};
 pub use kind::Kind;
@@ -56,6 +58,7 @@ pub struct Config {
     pub connectors: Connectors,
     pub recorder: Recorder,
     pub simulator: Simulator,
+    pub tracing: Tracing,
     /// Never empty once loaded. An address's channel is a key of this map.
     pub channels: BTreeMap<ChannelName, Channel>,
     /// Whether `channels` are the ones that a configuration without any gets.
@@ -209,6 +212,7 @@ impl Default for Config {
             connectors: Connectors::default(),
             recorder: Recorder::default(),
             simulator: Simulator::default(),
+            tracing: Tracing::default(),
             channels: BTreeMap::new(),
             channels_by_default: false,
         }

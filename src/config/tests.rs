@@ -118,6 +118,12 @@ fn a_refusal_names_the_key_and_where_it_was_set() {
         ("api = 1", &["`api`", "table"]),
         ("partitions = \"many\"", &["`partitions`"]),
         ("partitions = 0", &["`partitions`", "from 1 to"]),
+        ("[tracing]\notlp_endpoint = \"127.0.0.1:4318\"", &["`tracing.otlp_endpoint`", "must be a URL"]),
+        ("[tracing]\notlp_endpoint = \"http://a:b@c\"", &["`tracing.otlp_endpoint`", "no user"]),
+        ("[tracing]\nsample_ratio = 1.5", &["`tracing.sample_ratio`", "from 0 to 1"]),
+        ("[tracing]\nqueue = 0", &["`tracing.queue`", "from 1 to"]),
+        ("[tracing]\nheaders = { \"a b\" = \"canary-7f3a-secret\" }", &["`tracing.headers.a b`", "HTTP header"]),
+        ("[tracing]\nheaders = { a = \"canary-7f3a-secret\\n\" }", &["`tracing.headers.a`", "ASCII"]),
         ("retention = \"24h\"", &["`retention`", "192h"]),
         ("commit_interval = \"soon\"", &["`commit_interval`", "`soon`", "250ms"]),
         ("commit_interval = 50", &["`commit_interval`", "string"]),
@@ -235,6 +241,19 @@ fn a_url_of_an_engine_is_printed_as_it_was_written_and_its_secret_is_read() {
 }
 
 #[test]
+fn the_collector_of_the_surroundings_is_taken_where_nothing_else_is_said() {
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")];
+    let url = |file: &str, env: &[(&str, &str)]| loaded(file, env).tracing.traces_url().map(String::from);
+    assert_eq!(url("", &[]), None);
+    assert_eq!(url("", &env).as_deref(), Some("http://collector:4318/v1/traces"));
+    assert_eq!(url("[tracing]\notlp_endpoint = \"\"", &env), None, "off is off");
+    let ours = "[tracing]\notlp_endpoint = \"https://o/otlp/v1/traces\"";
+    assert_eq!(url(ours, &env).as_deref(), Some("https://o/otlp/v1/traces"));
+    let headers = "[tracing]\nheaders = { authorization = \"canary-7f3a-secret\" }";
+    assert!(!toml(&loaded(headers, &[])).contains(SECRET));
+}
+
+#[test]
 fn a_named_file_must_exist() {
     let mut case = case("", &[]);
     case.sources.file = Some(case.folder.path().join("other.toml"));
@@ -334,7 +353,7 @@ fn the_default_file_says_what_the_defaults_are() {
 #[test]
 fn the_default_file_and_the_documentation_know_every_key() {
     let case = case(&default_file_with_all_keys(), &[]);
-    for (name, secret) in [("api.key", SECRET), ("hook.secret", SIGNING_SECRET)] {
+    for (name, secret) in [("api.key", SECRET), ("hook.secret", SIGNING_SECRET), ("otlp.header", SECRET)] {
         std::fs::write(case.folder.path().join(name), secret).unwrap();
     }
     let config = case.sources.load().unwrap();

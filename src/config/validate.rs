@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     }
     within("api.workers", config.api.workers, 1..=256)?;
     within("connectors.threads", config.connectors.threads, 1..=256)?;
+    config.tracing.check()?;
     api_key(config)?;
     callbacks(config)?;
     if config.api.listen == config.simulator.listen && config.api.listen.port() != 0 {

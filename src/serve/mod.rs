@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::engines;
+use crate::{engines, otlp};
 use channels::Configured;
 
 /// How often old rows are looked for in the status store.
@@ -72,6 +72,8 @@ pub enum Error {
     Port { what: &'static str, address: SocketAddr, key: &'static str, error: std::io::Error },
     #[error(transparent)]
     Engine(#[from] engines::Error),
+    #[error(transparent)]
+    Tracing(#[from] otlp::Error),
     #[error("channel `{channel}`: {problem}")]
     Channel { channel: String, problem: String },
     #[error("{0}")]
@@ -88,13 +90,18 @@ pub async fn run(config: Config, roles: &[Role]) -> Result<(), Error> {
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(|error| Error::Failed(format!("cannot take over signals: {error}")))?;
     let log = engines::open_log(&config).await?;
+    let exporter = otlp::start(&config.tracing, log.process())?;
     let status = engines::open_status(&config).await?;
     let has_topics = engines::try_topics(&config, &*log).await?;
 
     let control = control::follow(&log, &shutdown);
     let channels = Vec::new();
     let process = Process { config, roles, channels, log, status, control, shutdown, listens: Vec::new() };
-    process.run(with_simulator, has_topics).await
+    let ended = process.run(with_simulator, has_topics).await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
+    ended
 }
 
 /// A running process, and what it is made of.

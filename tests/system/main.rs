@@ -45,4 +45,5 @@ mod rolling;
 mod secrets;
 mod stopped_writer;
 mod takeover;
+mod traces;
 mod zombie;

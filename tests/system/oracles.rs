@@ -28,7 +28,7 @@ const NUMBER: &str = "5562996991812";
 const BOT_TOKEN: &str = "700000001:AAE-of-the-whole-system-tests_00000";
 
 /// The Python that has the judges. Without one the test is skipped, and says why.
-fn python() -> Option<&'static Path> {
+pub fn python() -> Option<&'static Path> {
     static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let said = run(output(Command::new("python3").arg(script("environment.py")), INSTALL_MAX));
         said.map(|path| path.trim_end().into())
@@ -53,8 +53,8 @@ async fn output(command: &mut Command, limit: Duration) -> Result<String, String
 }
 
 /// A script that serves. Killed when dropped; ends by itself when we are killed.
-struct Server {
-    url: String,
+pub struct Server {
+    pub url: String,
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
     /// Where it runs.
@@ -62,7 +62,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(python: &Path, name: &str, args: &[&str]) -> Self {
+    pub async fn start(python: &Path, name: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(python);
         command.arg(script(name)).args(args).current_dir(folder.path()).env("MOCKPOST_STRICT_AUTH", "1");
@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// The next line that it prints.
-    async fn line(&mut self) -> String {
+    pub async fn line(&mut self) -> String {
         timeout(LIMIT, self.lines.next_line()).await.expect("a line in time").expect("text").expect("it runs on")
     }
 }

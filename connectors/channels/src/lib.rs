@@ -56,6 +56,12 @@ pub trait Channel: Send + Sync + 'static {
         true
     }
 
+    /// Whether requests carry the trace that they belong to (`traceparent`): where the receiver may be one of our users' own
+    /// programs. A provider has no use for it.
+    fn takes_trace_context(&self) -> bool {
+        false
+    }
+
     /// The request for one attempt at `now`. `Unfit` only for what `check` refuses too.
     fn request(&self, delivery: &Outbound, now: Timestamp) -> Result<Request, Unfit>;
 

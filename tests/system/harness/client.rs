@@ -98,6 +98,11 @@ impl Api {
         self.send(self.http.post(self.url(path)).header(header, value).body(body)).await
     }
 
+    /// With a trace of the client's.
+    pub async fn post_traced(&self, body: &Value, traceparent: &str) -> Result<Answer, String> {
+        self.send(self.http.post(self.url("/v1/messages")).header("traceparent", traceparent).json(body)).await
+    }
+
     pub async fn post_keyed(&self, body: &Value, key: &str) -> Result<Answer, String> {
         self.send(self.http.post(self.url("/v1/messages")).header("idempotency-key", key).json(body)).await
     }

@@ -113,7 +113,10 @@ impl Cluster {
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("CHAT4ALL") || key == "FAILPOINTS") {
             command.env_remove(key);
         }
-        command.env_remove("RUST_BACKTRACE").envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }
 

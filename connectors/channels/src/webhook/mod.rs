@@ -71,6 +71,10 @@ impl Channel for Webhook {
         self.allow_private_targets
     }
 
+    fn takes_trace_context(&self) -> bool {
+        true
+    }
+
     fn request(&self, delivery: &Outbound, now: Timestamp) -> Result<Request, Unfit> {
         let url = target::parse(&delivery.to.target, self.allow_private_targets)?;
         let body: Bytes = request::body(delivery);
