@@ -148,7 +148,7 @@ DELIVERY = (
             heatmap("Latency of the provider", "From the call to the last byte of the answer: how many took how long.",
                     f"sum by (le) (increase(chat4all_provider_request_duration_seconds_bucket{{{C}}}[$__rate_interval]))", width=16),
             stacked("Calls in flight", "At most `limits.in_flight` in each process.", "short",
-                    (f"sum by (channel) (chat4all_provider_requests_in_flight{{{C}}})", "{{channel}}")),
+                    (f'sum by (channel) (chat4all_lanes{{{C}, state="in_flight"}})', "{{channel}}")),
             stacked("Sent again", "Attempts made though an earlier one may have been taken: its answer was lost (`ambiguous`), or it was cut off (`abandoned`).",
                     "ops", (rate("chat4all_deliveries_resent_total", "channel, reason", C), "{{channel}} {{reason}}"), none=NONE),
             graph("Repeats dropped", "Exact repeats on the outbound topic.", "ops",
