@@ -17,13 +17,14 @@ const CHAPTER_MAX = 200;
 // Half of what the simulator keeps in all; a message is shown with its head.
 const KEPT_BYTES_MAX = 32 * 1024 * 1024;
 const HEAD_BYTES = 1024;
+const OLDEST_READ = 3;
 const POLL_S = 0.25;
 const SHOWN_MAX = 3;
 const ARRIVED = ['sent', 'delivered', 'read'];
 const FAILED = ['failed', 'expired', 'cancelled', 'unknown'];
 
 export class Ledger {
-  // With so many messages planned that the receiver can keep them all, nothing is read before the load has ended.
+  // Where the receiver can keep all that is planned, nothing is read before the load has ended.
   constructor(settings, run, planned) {
     this.settings = settings;
     this.run = run;
@@ -32,16 +33,15 @@ export class Ledger {
     // Two chapters of each virtual user may wait to be read.
     const fits = Math.floor(KEPT_BYTES_MAX / (2 * settings.vus * bytes));
     this.chapterMax = this.checksBetween ? Math.max(2, Math.min(CHAPTER_MAX, fits)) : CHAPTER_MAX;
-    this.open = [];
+    this.open = []; // chapters that have ended and were not found complete yet
     this.chapters = 0;
     this.headers = settings.apiKey ? { Authorization: `Bearer ${settings.apiKey}` } : {};
-    this.turnPage();
+    this.current = this.nextChapter();
   }
 
-  turnPage() {
+  nextChapter() {
     this.chapters += 1;
-    this.current = { name: `k6-${this.run}-${__VU}-${this.chapters}`, accepted: new Map(), missing: [] };
-    this.open.push(this.current);
+    return { name: `k6-${this.run}-${__VU}-${this.chapters}`, accepted: new Map(), missing: [] };
   }
 
   conversation() {
@@ -66,18 +66,19 @@ export class Ledger {
     const size = this.current.accepted.size;
     if (size === 0 || size + count <= this.chapterMax) return;
     if (this.checksBetween) {
-      // What has just ended may still be on its way: it is looked at when the next one ends.
-      const ended = this.open.pop();
-      this.open = this.open.filter((chapter) => !this.settle(chapter));
-      this.open.push(ended);
+      // Not the one that has just ended, of which some may still be on its way. And few at a time: where much is lost, much
+      // stays open.
+      const oldest = this.open.splice(0, OLDEST_READ);
+      this.open.unshift(...oldest.filter((chapter) => !this.settle(chapter)));
     }
-    this.turnPage();
+    this.open.push(this.current);
+    this.current = this.nextChapter();
   }
 
   // Waits until everything that was accepted has arrived, or `settleS` are over, and judges it. Once, after the load.
   close() {
     const deadline = Date.now() + this.settings.settleS * 1000;
-    this.open = this.open.filter((chapter) => chapter.accepted.size > 0);
+    if (this.current.accepted.size > 0) this.open.push(this.current);
     for (;;) {
       this.open = this.open.filter((chapter) => !this.settle(chapter));
       if (this.open.length === 0) return;

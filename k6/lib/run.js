@@ -18,7 +18,6 @@ const GRACE_S = 5;
 const ANSWER_MAX = '10s';
 // What k6 may fail to send in time; beyond that the rate was not what was asked for.
 const DROPPED_MOST = 0.01;
-const WARNINGS_MAX = 3;
 
 // k6 takes whole iterations for a unit of time: 12.46/s is 1,246 in 100 s.
 export function arrivals(perSecond) {
@@ -103,7 +102,7 @@ export function prepare(settings) {
 // State of this virtual user: it outlives a scenario.
 let ledger = null;
 let sent = 0;
-let warnings = 0;
+let hasWarned = false;
 let filler = '';
 
 // Sends `count` messages of one conversation: one by one, or as a batch. `tags` mark what is measured.
@@ -142,8 +141,8 @@ function resultsOf(answer, isBatch, count) {
 }
 
 function warn(result) {
-  warnings += 1;
-  if (warnings > WARNINGS_MAX) return;
+  if (hasWarned) return;
+  hasWarned = true;
   const why = typeof result.error === 'string' ? result.error : JSON.stringify(result.error);
   console.warn(`a send was not answered 202: ${result.status || 'no answer'}: ${why}`);
 }
