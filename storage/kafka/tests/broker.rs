@@ -105,7 +105,7 @@ async fn what_was_deleted_before_it_was_read_is_skipped_and_the_rest_comes() {
 fn counted(name: &str) -> f64 {
     let families = chat4all_metrics::prometheus::gather();
     let family = families.iter().find(|family| family.name() == name).expect("it is registered");
-    family.get_metric().iter().map(|metric| metric.get_counter().value()).sum()
+    family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
 }
 
 async fn next(subscription: &mut Subscription) -> Event {

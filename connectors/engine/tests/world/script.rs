@@ -130,7 +130,7 @@ fn route(message: &Message, router_epoch: u64, now: Timestamp) -> Vec<Outbound> 
         traceparent: None,
     };
     let mut records = Vec::new();
-    let around = Circumstances { channels: &channels, router_epoch, partition: 0, now };
+    let around = Circumstances { channels: &channels, router_epoch, partition: 0, now, traceparent: None };
     fan_out(message, &record, around, &mut records);
     let copies = records.iter().filter(|record| matches!(record.topic, Topic::Outbound(_)));
     copies.map(|record| serde_json::from_slice(&record.value).expect("the router wrote it")).collect()
