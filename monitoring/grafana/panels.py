@@ -47,7 +47,7 @@ def events(metric, by, selector):
 
 
 POSTS = 'method="POST", path=~"/v1/messages(/batch)?"'
-LAG = "max by (job, topic, partition) (chat4all_consumer_lag{%s})"
+LAG = "max by (job, group, topic, partition) (chat4all_consumer_lag{%s})"
 NONE = "none"
 
 OVERVIEW = (
@@ -188,7 +188,7 @@ FAILOVER = (
             stacked("Held", "Partitions in the hand of each process, of all topics.", "short",
                     (f"sum by (instance, roles) (chat4all_partitions_held{{{P}}})", "{{roles}} {{instance}}")),
             graph("Catching up", "From being assigned a partition until what waited there was finished, 99th percentile.", "s",
-                  (quantile(0.99, "chat4all_partition_catch_up_seconds", "topic", P), "{{topic}}")),
+                  (quantile(0.99, "chat4all_partition_catch_up_seconds", "group, topic", P), "{{group}} {{topic}}")),
             stacked("Assigned", "Partitions taken, each once.", "short",
                     (events("chat4all_partitions_assigned_total", "instance, roles", P), "{{roles}} {{instance}}")),
             stacked("Revoked", "Partitions given away in order, or lost.", "short",
@@ -196,12 +196,12 @@ FAILOVER = (
             heatmap("Catching up, all of it", "How many takeovers took how long until what waited was finished.",
                     f"sum by (le) (increase(chat4all_partition_catch_up_seconds_bucket{{{P}}}[$__rate_interval]))", width=8),
             graph("Epochs", "An epoch is one higher with each new holder: the highest of a topic's partitions.", "short",
-                  (f"max by (topic) (chat4all_partition_epoch{{{P}}})", "{{topic}}")),
+                  (f"max by (group, topic) (chat4all_partition_epoch{{{P}}})", "{{group}} {{topic}}")),
             table("Holders", "Who holds each partition, and under which epoch.", f"chat4all_partition_epoch{{{P}}}", width=16, value="epoch"),
         ]),
         ("Work", [
             graph("Waiting", "Records not finished, by topic.", "short", ('topic:chat4all_consumer_lag:sum{job="$job"}', "{{topic}}")),
-            graph("Finished", "Records finished, by topic.", "ops", (rate("chat4all_records_finished_total", "topic", P), "{{topic}}")),
+            graph("Finished", "Records finished, by topic.", "ops", (rate("chat4all_records_finished_total", "group, topic", P), "{{group}} {{topic}}")),
             stacked("Sent again", "Attempts made though an earlier one may have been taken.", "ops",
                     (rate("chat4all_deliveries_resent_total", "channel, reason", P), "{{channel}} {{reason}}"), none=NONE),
         ]),

@@ -71,9 +71,9 @@ struct HeldSource {
 }
 
 impl HeldSource {
-    fn new(source: &Source) -> Self {
+    fn new(group: &str, source: &Source) -> Self {
         let lease = source.lease.clone();
-        Self { inflow: Arc::clone(&source.inflow), _shown: metrics::Held::new(&lease), lease }
+        Self { inflow: Arc::clone(&source.inflow), _shown: metrics::Held::new(group, &lease), lease }
     }
 }
 
@@ -164,7 +164,7 @@ impl<W: Worker> Consumer<W> {
         let sources: Vec<Source> = assignments.into_iter().map(|it| self.source(it, &membership)).collect();
         let gone = CancellationToken::new();
         let (alive, pulse) = supervisor::pulse();
-        let held = sources.iter().map(HeldSource::new).collect();
+        let held = sources.iter().map(|source| HeldSource::new(&self.settings.group, source)).collect();
         let lead = sources[0].lease.clone();
         let addr = (self.factory)(Partition { sources, consumer: membership, gone: gone.clone(), alive });
         self.held.insert(number, Held { sources: held, addr, _gone: gone.drop_guard() });
@@ -179,7 +179,8 @@ impl<W: Worker> Consumer<W> {
             FinishedSet::default()
         });
         self.tell_assigned(&lease, offset, &finished);
-        let inflow = Arc::new(Inflow::new(Arc::clone(membership), lease.clone(), self.settings.limits));
+        let inflow =
+            Arc::new(Inflow::new(&self.settings.group, Arc::clone(membership), lease.clone(), self.settings.limits));
         Source { lease, offset, finished, inflow }
     }
 
@@ -289,7 +290,7 @@ impl<W: Worker> Consumer<W> {
             // While the log cannot tell, the series keep their last values.
             for (partition, lag) in lags.unwrap_or_default() {
                 if consumer.held.contains_key(&partition.partition) {
-                    metrics::record_lag(&partition, lag);
+                    metrics::record_lag(&consumer.settings.group, &partition, lag);
                 }
             }
         }));

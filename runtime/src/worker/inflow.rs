@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use chat4all_metrics::prometheus::IntCounter;
 use chat4all_storage::log::{Consumer, Lease, Record};
 
 use crate::{clock, metrics};
@@ -21,7 +20,7 @@ pub struct Inflow {
     lease: Lease,
     limits: Limits,
     assigned_at: Instant,
-    series: IntCounter,
+    work: metrics::Work,
     state: Mutex<State>,
 }
 
@@ -37,9 +36,9 @@ struct State {
 }
 
 impl Inflow {
-    pub fn new(consumer: Arc<dyn Consumer>, lease: Lease, limits: Limits) -> Self {
-        let series = metrics::finished(&lease.partition.topic);
-        Self { consumer, lease, limits, assigned_at: clock::instant(), series, state: Mutex::default() }
+    pub fn new(group: &str, consumer: Arc<dyn Consumer>, lease: Lease, limits: Limits) -> Self {
+        let work = metrics::Work::of(group, &lease.partition.topic);
+        Self { consumer, lease, limits, assigned_at: clock::instant(), work, state: Mutex::default() }
     }
 
     /// Counts records that are handed to the worker.
@@ -56,7 +55,7 @@ impl Inflow {
         state.records = state.records.saturating_sub(records);
         state.bytes = state.bytes.saturating_sub(bytes);
         state.finished += records as u64;
-        self.series.inc_by(records as u64);
+        self.work.record_finished(records);
         self.measure(&mut state);
         self.steer(&mut state);
     }
@@ -71,7 +70,7 @@ impl Inflow {
     fn measure(&self, state: &mut State) {
         if state.catch_up_at.is_some_and(|count| state.finished >= count) {
             state.catch_up_at = None;
-            metrics::record_catch_up(&self.lease.partition.topic, self.assigned_at.elapsed());
+            self.work.record_catch_up(self.assigned_at.elapsed());
         }
     }
 

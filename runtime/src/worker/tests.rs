@@ -187,7 +187,7 @@ async fn a_worker_that_is_stuck_is_given_no_more_than_its_bounds() {
         match tokio::time::timeout(Duration::from_millis(200), events.recv()).await {
             Ok(Some(Event::Assigned(assignments))) => {
                 let new = assignments.into_iter().map(|Assignment { lease, .. }| {
-                    (lease.partition.clone(), Inflow::new(Arc::clone(&consumer), lease, limits))
+                    (lease.partition.clone(), Inflow::new("test", Arc::clone(&consumer), lease, limits))
                 });
                 inflows.extend(new);
             }
