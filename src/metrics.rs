@@ -21,7 +21,7 @@ chat4all_metrics::declare! {
     static DATA_FREE: IntGaugeVec = "chat4all_data_free_bytes", ["engine"];
     "min by (instance) (chat4all_data_free_bytes) / 2^30"
 
-    /// Size of the file system that an embedded engine's folder is on.
+    /// Size of the file system that an embedded engine's folder is on, without what only root may use.
     static DATA_SIZE: IntGaugeVec = "chat4all_data_size_bytes", ["engine"];
     "chat4all_data_free_bytes / chat4all_data_size_bytes"
 
@@ -62,7 +62,8 @@ pub fn record_disk(engine: &str, folder: &Path) {
     let Ok(system) = statvfs(folder) else { return };
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(system.f_frsize)).unwrap_or(i64::MAX);
     DATA_FREE.with_label_values(&[engine]).set(bytes(system.f_bavail));
-    DATA_SIZE.with_label_values(&[engine]).set(bytes(system.f_blocks));
+    let reserved = system.f_bfree.saturating_sub(system.f_bavail);
+    DATA_SIZE.with_label_values(&[engine]).set(bytes(system.f_blocks.saturating_sub(reserved)));
 }
 
 pub fn record_line(level: Level, withheld: bool) {
