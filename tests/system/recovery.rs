@@ -9,6 +9,7 @@ use crate::harness::engines::{Engines, KAFKA};
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{long, run, turn, until};
+use crate::zombie::hang;
 
 const WORKERS: [&str; 3] = ["router", "connectors", "recorder"];
 const LIMIT: Duration = Duration::from_secs(60);
@@ -66,7 +67,7 @@ impl Stage {
     async fn fault(&mut self, name: &str) -> Instant {
         match name {
             KILLED => self.cluster.kill(self.workers[0]),
-            HUNG => self.cluster.stop(self.workers[0]),
+            HUNG => hang(&self.engines, &self.cluster, self.workers[0]).await,
             ALL_KILLED => {
                 for worker in self.workers {
                     self.cluster.kill(worker);

@@ -53,10 +53,7 @@ fn zombies(engines: Engines, name: &'static str) {
         let load = Load::start(&plan, &api);
         for _ in 0..zombies {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            match &engines {
-                Engines::Embedded => stop_outside_a_write(&cluster, zombie).await,
-                Engines::Distributed(_) => cluster.stop(zombie),
-            }
+            hang(&engines, &cluster, zombie).await;
             // Longer than the session: the other takes over.
             shared_by(&api, "hook-outbound", 1, Duration::from_secs(20)).await;
             shared_by(&api, "messages", 1, Duration::from_secs(20)).await;
@@ -86,11 +83,12 @@ fn zombies(engines: Engines, name: &'static str) {
     });
 }
 
-/// Stops the process at a moment when it neither writes nor is the next to write: otherwise everybody would wait for it.
-async fn stop_outside_a_write(cluster: &Cluster, id: usize) {
+/// Stops a process; on the embedded engines at a moment when it neither writes nor is the next to write: otherwise everybody
+/// would wait for it.
+pub async fn hang(engines: &Engines, cluster: &Cluster, id: usize) {
     loop {
         cluster.stop(id);
-        if !holds(cluster, id, &["writer", "next"]) {
+        if matches!(engines, Engines::Distributed(_)) || !holds(cluster, id, &["writer", "next"]) {
             return;
         }
         cluster.go_on(id);
