@@ -36,16 +36,6 @@ launch() { # NAME COMMAND...
     await 10 test -s "$folder/pid" || die "could not start \`$1\`"
 }
 
-# Polls until COMMAND succeeds. Fails after about SECONDS.
-await() { # SECONDS COMMAND...
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || return 1
-        sleep 0.2
-    done
-}
-
 # Fails when NAME does not run.
 signal() { # SIGNAL NAME
     local pid

@@ -18,16 +18,6 @@ die_usage() {
 
 say() { printf '%s\n' "$*" >&2; }
 
-# Polls until COMMAND succeeds. Fails after about SECONDS.
-await() { # SECONDS COMMAND...
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || return 1
-        sleep 0.1
-    done
-}
-
 # Sets `binary`: what CHAT4ALL_BINARY names, else the release build beside this script.
 find_binary() { # ROOT
     binary=${CHAT4ALL_BINARY:-$1/target/release/chat4all}
