@@ -13,7 +13,7 @@ chat4all_metrics::declare! {
     static BUILD_INFO: IntGaugeVec = "chat4all_build_info", ["version"];
     "count by (version) (chat4all_build_info)"
 
-    /// 1 while the process can do a role's work: what `/health/ready` says, asked every 5 s.
+    /// 1 while what the process needs answers: the log, and for a recorder the status store. Asked every 5 s.
     static READY: IntGaugeVec = "chat4all_ready", ["role"];
     "min by (role) (chat4all_ready)"
 

@@ -74,10 +74,7 @@ pub(crate) enum Unwritten {
 
 impl Api {
     pub(crate) async fn send(&self, request: &HttpRequest, payload: &mut web::Payload) -> Result<HttpResponse, Error> {
-        let mut trace = Trace::of(Operation::Send, request);
-        let answer = self.accept(request, payload, &mut trace).await;
-        trace.end(&answer);
-        answer
+        Trace::around(Operation::Send, request, async |trace| self.accept(request, payload, trace).await).await
     }
 
     async fn accept(
@@ -110,10 +107,10 @@ impl Api {
         payload: &mut web::Payload,
         request_id: &str,
     ) -> Result<HttpResponse, Error> {
-        let mut trace = Trace::of(Operation::Batch, request);
-        let answer = self.accept_all(request, payload, request_id, &mut trace).await;
-        trace.end(&answer);
-        answer
+        Trace::around(Operation::Batch, request, async |trace| {
+            self.accept_all(request, payload, request_id, trace).await
+        })
+        .await
     }
 
     async fn accept_all(

@@ -54,10 +54,7 @@ impl Api {
         request: &HttpRequest,
         payload: &mut web::Payload,
     ) -> Result<HttpResponse, Error> {
-        let mut trace = Trace::of(Operation::Replay, request);
-        let answer = self.replay_one(request, payload, &mut trace).await;
-        trace.end(&answer);
-        answer
+        Trace::around(Operation::Replay, request, async |trace| self.replay_one(request, payload, trace).await).await
     }
 
     async fn replay_one(
@@ -84,10 +81,7 @@ impl Api {
         request: &HttpRequest,
         payload: &mut web::Payload,
     ) -> Result<HttpResponse, Error> {
-        let mut trace = Trace::of(Operation::Replay, request);
-        let answer = self.replay_found(request, payload, &mut trace).await;
-        trace.end(&answer);
-        answer
+        Trace::around(Operation::Replay, request, async |trace| self.replay_found(request, payload, trace).await).await
     }
 
     async fn replay_found(

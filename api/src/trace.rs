@@ -33,7 +33,19 @@ struct On {
 }
 
 impl Trace {
-    pub fn of(operation: Operation, request: &HttpRequest) -> Self {
+    /// Does `work` within the request's trace.
+    pub async fn around(
+        operation: Operation,
+        request: &HttpRequest,
+        work: impl AsyncFnOnce(&mut Self) -> Result<HttpResponse, Error>,
+    ) -> Result<HttpResponse, Error> {
+        let mut trace = Self::of(operation, request);
+        let answer = work(&mut trace).await;
+        trace.end(&answer);
+        answer
+    }
+
+    fn of(operation: Operation, request: &HttpRequest) -> Self {
         let client = client(request);
         let on = trace::tracer().map(|tracer| {
             let started_at_ns = clock::unix_nanos();
@@ -81,7 +93,7 @@ impl Trace {
         }
     }
 
-    pub fn end(self, answer: &Result<HttpResponse, Error>) {
+    fn end(self, answer: &Result<HttpResponse, Error>) {
         let Some(on) = self.on else { return };
         let (status, code) = match answer {
             Ok(response) => (response.status().as_u16(), None),
