@@ -78,6 +78,11 @@ pub fn record_line(level: Level, withheld: bool) {
 }
 
 #[cfg(test)]
+pub fn ready(role: Role) -> i64 {
+    READY.with_label_values(&[role.as_str()]).get()
+}
+
+#[cfg(test)]
 pub fn withheld() -> u64 {
     LOG_LINES_WITHHELD.get()
 }

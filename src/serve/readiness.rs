@@ -70,3 +70,44 @@ async fn part<T, E: ToString>(name: &str, answer: impl Future<Output = Result<T,
     };
     http::Part { name: name.to_owned(), ready: problem.is_none(), detail: problem }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always answers the same.
+    struct Says(bool);
+
+    #[async_trait]
+    impl Readiness for Says {
+        async fn readiness(&self) -> http::Readiness {
+            http::Readiness { ready: self.0, parts: Vec::new() }
+        }
+    }
+
+    async fn until(role: Role, ready: i64) {
+        let shown = async {
+            while metrics::ready(role) != ready {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), shown).await.expect("shown in time");
+    }
+
+    #[tokio::test]
+    async fn metrics_show_who_is_not_ready_and_who_is_ending() {
+        let shutdown = Shutdown::new();
+        let start = |role, ready| {
+            tokio::spawn(measure(Arc::new(Says(ready)), BTreeSet::from([role]), Config::default(), shutdown.clone()))
+        };
+        metrics::record_ready(Role::Router, true);
+        let (away, well) = (start(Role::Router, false), start(Role::Recorder, true));
+        until(Role::Router, 0).await;
+        until(Role::Recorder, 1).await;
+        shutdown.request();
+        for ended in [away, well] {
+            ended.await.expect("no panic");
+        }
+        assert_eq!(metrics::ready(Role::Recorder), 0, "it ends");
+    }
+}
