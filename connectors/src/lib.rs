@@ -10,7 +10,9 @@ pub mod metrics;
 mod operator;
 mod outbox;
 pub mod partition_lanes;
+mod recall;
 pub mod removed;
+mod unfinished;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

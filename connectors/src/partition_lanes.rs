@@ -10,18 +10,16 @@ use actix::{
 };
 use chat4all_engine::retry::Unit;
 use chat4all_engine::{
-    Arrival, At, Attempt, Begin, Carried, Command, Commits, Engine, Event, Finished, Gate, Now, Passed, Policy, Source,
-    WINDOW,
+    Arrival, At, Attempt, Carried, Command, Commits, Engine, Event, Finished, Gate, Now, Policy, Source,
 };
-use chat4all_proto::{ChannelName, Parked, TraceContext};
+use chat4all_proto::{ChannelName, Parked};
 use chat4all_runtime::clock;
 use chat4all_runtime::supervisor::Handle;
-use chat4all_runtime::trace::{self, Parent};
+use chat4all_runtime::trace;
 use chat4all_runtime::worker::in_order::stop_when_gone;
-
-use chat4all_runtime::worker::{self, Drain, Enqueue, Partition, Worker, size_of_record};
+use chat4all_runtime::worker::{Drain, Enqueue, Partition, Worker, size_of_record};
 use chat4all_storage::crash_point;
-use chat4all_storage::log::{self, Commit, Consumer, Recent, Record};
+use chat4all_storage::log::{Commit, Record};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{error, warn};
@@ -31,14 +29,13 @@ use crate::complaints::Complaints;
 use crate::messages::{Deliver, Pending, Settled};
 use crate::metrics::{GateSeries, Series};
 use crate::outbox::{Flushed, Outbox};
+use crate::recall::{new_engine, recall};
+use crate::unfinished::{Unfinished, traceparent};
 
 /// Pause before what the log refused for now is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Outcomes that are taken up at a time.
 const SETTLED_MAX: usize = 256;
-
-/// Records of a page while what is parked is read.
-const PAGE: usize = 500;
 
 /// What the partitions of one channel share.
 pub struct Shared {
@@ -81,31 +78,6 @@ pub struct PartitionLanes {
     suppressed: u64,
     draining: bool,
     idle: watch::Sender<bool>,
-}
-
-/// What is kept of an unfinished record beside the engine.
-struct Unfinished {
-    /// What it is counted as.
-    bytes: usize,
-    /// Where the spans of its attempts belong. `None`: tracing is off.
-    trace: Option<Parent>,
-    /// The span of its latest attempt.
-    latest: Option<TraceContext>,
-}
-
-impl Unfinished {
-    /// What its record carried.
-    fn carried(&self) -> Option<TraceContext> {
-        match self.trace? {
-            Parent::Span(context) => Some(context),
-            Parent::Root { .. } => None,
-        }
-    }
-
-    /// What records about its latest attempt carry.
-    fn carried_on(&self) -> Option<TraceContext> {
-        self.carried().map(|context| self.latest.unwrap_or(context))
-    }
 }
 
 impl PartitionLanes {
@@ -413,45 +385,6 @@ impl Drop for PartitionLanes {
         self.engine.abandon_all(&mut gate);
         gate.leave();
     }
-}
-
-/// As a record carries it.
-fn traceparent(context: Option<TraceContext>) -> Option<Arc<str>> {
-    context.map(|context| context.to_string().into())
-}
-
-/// An engine that begins where the assignment does.
-fn new_engine(sources: &[worker::Source], policy: Policy) -> Engine {
-    let [outbound, parked] = [Source::Outbound, Source::Parked].map(|source| {
-        let worker::Source { offset, finished, .. } = &sources[source as usize];
-        Begin { offset: *offset, finished: finished.clone() }
-    });
-    Engine::new(policy, outbound, parked)
-}
-
-/// What a new holder has to know of what is on the log: the deliveries that passed lately, and those that are parked.
-async fn recall(consumer: &dyn Consumer, sources: &[worker::Source], engine: &mut Engine) -> Result<(), log::Error> {
-    let [outbound, parked] = sources else { unreachable!("a channel has two topics") };
-    let recent = consumer.recent(&outbound.lease.partition, outbound.offset, WINDOW).await?;
-    engine.remember(recent.into_iter().map(passed));
-    let mut from = parked.offset;
-    loop {
-        let page = consumer.read(&parked.lease.partition, from, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        from = last.offset + 1;
-        for record in page.iter().filter(|record| !parked.finished.contains(record.offset)) {
-            // What cannot be read is passed over, and logged, when it comes.
-            if let Ok(copy) = serde_json::from_slice::<Parked>(&record.value) {
-                engine.rebuild(&copy, clock::now());
-            }
-        }
-    }
-}
-
-/// Only routers write to an outbound topic: the epochs there are theirs.
-fn passed(seen: Recent) -> Passed {
-    let Recent { id, appended_at, epoch } = seen;
-    Passed { id: (id.uuid, id.generation), router_epoch: epoch, at: appended_at }
 }
 
 fn now() -> Now {

@@ -239,10 +239,9 @@ impl Stage {
         inbox.wobbles(random.branch());
         inbox.refuses(REFUSED);
         elsewhere.refuses(REFUSED);
-        let hook = format!("{PATIENT}\nbreaker = {{ open_for = \"2s\", open_for_max = \"2s\" }}");
         let top = format!("partitions = 4\n{}", engines.config());
         // Few, so that lanes are parked early.
-        let text = config(&top, &hook) + "[in_memory]\nrecords = 40\n";
+        let text = config(&top, PATIENT) + "[in_memory]\nrecords = 40\n";
         let mut cluster = Cluster::with(&text);
         let others: Vec<&str> = ROLES.into_iter().filter(|other| *other != role).collect();
         let others = cluster.start(&others).await;

@@ -1,6 +1,10 @@
 //! The gate of one channel in one process: whether a call may start now. All partitions of the channel ask the same gate,
 //! so that an outage, a limit or a pause is known to all at once.
 
+mod retries;
+mod side;
+mod throttle;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -9,20 +13,15 @@ use std::time::{Duration, Instant};
 use chat4all_proto::outcome::{Outcome, Report, Scope};
 use chat4all_proto::{MessageId, TenantId};
 
-use crate::breaker::{self, Breaker, Permit, State, Verdict};
-use crate::limits::{KeyedLimiter, Limiter, Rate, TimeGiven};
+use self::retries::Retries;
+use self::side::Side;
+use crate::breaker::{self, Permit, State, Verdict};
+use crate::limits::{KeyedLimiter, Rate, TimeGiven};
 use crate::mutant::{self, Mutant};
 use crate::retry::{ASKED_WAIT_MAX, Unit};
 
 /// How often whoever waits for a gate looks at it again at the latest: another partition may have changed it.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// Retries that may always start, each second.
-const RETRIES_PER_SECOND: f64 = 10.0;
-/// And as many for each first attempt.
-const RETRIES_PER_FIRST: f64 = 0.2;
-/// Most retries that are saved up.
-const RETRIES_SAVED_MAX: f64 = 20.0;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -420,164 +419,6 @@ fn verdict(Answered { report, failed_before, .. }: Answered<'_>) -> Verdict {
 /// Of a cluster's rate, for who holds so many of the partitions.
 fn share(held: u32, partitions: u32) -> f64 {
     f64::from(held.clamp(1, partitions.max(1))) / f64::from(partitions.max(1))
-}
-
-/// What is known of the provider, or of one destination.
-#[derive(Debug)]
-struct Side {
-    breaker: Breaker,
-    /// As configured, for the whole cluster.
-    rate: Option<Rate>,
-    share: f64,
-    limiter: Option<Limiter>,
-    throttle: Throttle,
-    hold_until: Option<Instant>,
-    used_at: Option<Instant>,
-}
-
-impl Side {
-    fn new(breaker: breaker::Policy, rate: Option<Rate>, time: &TimeGiven) -> Self {
-        let limiter = rate.map(|rate| Limiter::new(rate, time));
-        Self {
-            breaker: Breaker::new(breaker),
-            rate,
-            share: 1.0,
-            limiter,
-            throttle: Throttle::default(),
-            hold_until: None,
-            used_at: None,
-        }
-    }
-
-    fn share_out(&mut self, share: f64, time: &TimeGiven) {
-        self.share = share;
-        self.limit(time);
-    }
-
-    fn limit(&mut self, time: &TimeGiven) {
-        let configured = self.rate.map(|rate| rate.share(self.share));
-        let rate = match (configured, self.throttle.cap.map(Rate::per_second)) {
-            (Some(configured), Some(cap)) if cap.every > configured.every => Some(cap),
-            (None, Some(cap)) => Some(cap),
-            (configured, _) => configured,
-        };
-        self.limiter = rate.map(|rate| Limiter::new(rate, time));
-    }
-
-    /// Follows the throttle, which time or an answer may have changed.
-    fn adapt(&mut self, time: &TimeGiven) {
-        if std::mem::take(&mut self.throttle.changed) {
-            self.limit(time);
-        }
-    }
-
-    /// When its breaker's state changes by itself, if that is soon.
-    fn look_again(&self, now: Instant) -> Option<Instant> {
-        self.breaker.next_change().filter(|change| (now..now + LOOK_AGAIN).contains(change))
-    }
-
-    fn held_until(&self, now: Instant) -> Option<Instant> {
-        self.hold_until.filter(|until| *until > now)
-    }
-
-    fn take(&mut self, now: Instant, time: &TimeGiven) -> Result<(), Duration> {
-        self.throttle.pass_time(now);
-        self.adapt(time);
-        if let Some(limiter) = &self.limiter {
-            limiter.take()?;
-        }
-        self.throttle.calls += 1;
-        Ok(())
-    }
-
-    fn is_forgettable(&self, now: Instant) -> bool {
-        let idle = self.used_at.is_none_or(|used| used + SWEEP_EVERY < now);
-        idle && self.breaker.is_forgettable() && self.throttle.cap.is_none() && self.held_until(now).is_none()
-    }
-}
-
-/// A rate that the provider made us find: cut in half whenever it complains, raised slowly while it does not.
-#[derive(Debug, Default)]
-struct Throttle {
-    /// Calls a second; none: as fast as configured.
-    cap: Option<f64>,
-    /// When the cap ends: at twice the rate that was too much.
-    enough: f64,
-    changed_at: Option<Instant>,
-    changed: bool,
-    /// Calls since `counted_from`, and in the second before it.
-    calls: u32,
-    calls_before: u32,
-    counted_from: Option<Instant>,
-}
-
-impl Throttle {
-    /// What asks for less says for how long to wait.
-    const CAP_MIN: f64 = 1.0;
-    const STEP: Duration = Duration::from_secs(1);
-
-    /// At most once a second: calls that were under way complain together.
-    fn lower(&mut self, now: Instant) {
-        self.pass_time(now);
-        if self.cap.is_some() && self.changed_at.is_some_and(|at| now < at + Self::STEP) {
-            return;
-        }
-        let rate = self.cap.unwrap_or_else(|| f64::from(self.calls_before.max(self.calls)));
-        self.enough = self.enough.max(rate * 2.0);
-        self.set(Some((rate / 2.0).max(Self::CAP_MIN)), now);
-    }
-
-    fn pass_time(&mut self, now: Instant) {
-        let counted_from = *self.counted_from.get_or_insert(now);
-        if now >= counted_from + Self::STEP {
-            (self.calls_before, self.calls, self.counted_from) = (self.calls, 0, Some(now));
-        }
-        if let Some(cap) = self.cap
-            && self.changed_at.is_some_and(|at| now >= at + Self::STEP)
-        {
-            let raised = cap * 1.1 + 0.1;
-            let over = raised >= self.enough;
-            if over {
-                self.enough = 0.0;
-            }
-            self.set((!over).then_some(raised), now);
-        }
-    }
-
-    fn set(&mut self, cap: Option<f64>, now: Instant) {
-        (self.cap, self.changed_at, self.changed) = (cap, Some(now), true);
-    }
-}
-
-/// How many retries may start: a provider in trouble must not be called several times as often because of it.
-#[derive(Debug)]
-struct Retries {
-    saved: f64,
-    earned_until: Option<Instant>,
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self { saved: RETRIES_SAVED_MAX, earned_until: None }
-    }
-}
-
-impl Retries {
-    /// A first attempt was made.
-    fn earn(&mut self) {
-        self.saved = (self.saved + RETRIES_PER_FIRST).min(RETRIES_SAVED_MAX);
-    }
-
-    fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let passed = self.earned_until.map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
-        self.earned_until = Some(now);
-        self.saved = (self.saved + passed.as_secs_f64() * RETRIES_PER_SECOND).min(RETRIES_SAVED_MAX);
-        if self.saved < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - self.saved) / RETRIES_PER_SECOND));
-        }
-        self.saved -= 1.0;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

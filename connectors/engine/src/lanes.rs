@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use chat4all_proto::{Address, ConversationId, Outbound, TenantId};
 
-use crate::engine::At;
+use crate::event::At;
 use crate::gate::On;
 
 /// What order is kept within.

@@ -4,14 +4,13 @@
 
 pub mod breaker;
 mod engine;
+mod event;
 pub mod gate;
 mod lanes;
 pub mod limits;
 pub mod mutant;
 pub mod retry;
 
-pub use engine::{
-    Arrival, At, Attempt, Begin, Carried, Command, Commits, Engine, Event, Finished, Load, Now, Passed, Policy, Source,
-    UNACKNOWLEDGED_MAX, WINDOW,
-};
+pub use engine::{Engine, Policy, UNACKNOWLEDGED_MAX, WINDOW};
+pub use event::{Arrival, At, Attempt, Begin, Carried, Command, Commits, Event, Finished, Load, Now, Passed, Source};
 pub use gate::Gate;

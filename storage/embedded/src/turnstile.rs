@@ -2,12 +2,11 @@
 //! no queue; beside one busy writer another would wait for seconds.
 //!
 //! Two lock files: take `next`, take `writer`, let `next` go, write, let `writer` go. `next` only keeps the order: who
-//! cannot get it for a while does without, so that a process stopped in the line stops nobody else. Each file holds the pid of whoever
-//! locked it last, so that a waiter can name the process that holds everybody up.
+//! cannot get it for a while does without, so that a process stopped in the line stops nobody else.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -101,19 +100,17 @@ fn lock_within(file: &File, max: Duration) -> io::Result<bool> {
     }
 }
 
-/// Leaves our pid in a lock file, in ten digits. Mostly it stands there already. It only serves the waiters' warnings:
-/// a full disk must not keep us from writing what makes room.
-fn sign(file: &File) {
-    let pid = std::process::id();
-    if signature(file) != Some(pid) {
-        let _ = file.write_all_at(format!("{pid:010}").as_bytes(), 0);
-    }
-}
-
-fn signature(file: &File) -> Option<u32> {
-    let mut digits = [0; 10];
-    file.read_exact_at(&mut digits, 0).ok()?;
-    std::str::from_utf8(&digits).ok()?.parse().ok()
+/// The process that holds the file's lock, as Linux tells it. A name in the file itself could be that of the process before:
+/// one may stop between the lock and its signature, and an operator would end the wrong one.
+fn holder(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        // As in `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF`; who waits has an arrow before the kind.
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, pid, place) = (fields.next()?, fields.nth(2)?, fields.next()?);
+        (kind == "FLOCK" && place.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
+    })
 }
 
 /// The locks, and what the watching thread sees: a blocked writer cannot say anything itself.
@@ -127,14 +124,11 @@ struct Watched {
 impl Watched {
     fn take(&self) -> io::Result<()> {
         let in_turn = lock_within(&self.next, TURN_MAX)?;
-        if in_turn {
-            sign(&self.next);
-        }
         let taken = lock(&self.writer);
         if in_turn {
             self.next.unlock()?;
         }
-        taken.map(|()| sign(&self.writer))
+        taken
     }
 
     fn set_waiting(&self, since: Option<Instant>) {
@@ -159,7 +153,7 @@ impl Watched {
 
     fn warn_if_stuck(&self) {
         let Some(waiting) = self.waiting().filter(|waiting| *waiting >= PATIENCE) else { return };
-        let holder_pid = signature(&self.writer).unwrap_or(0);
+        let holder_pid = holder(&self.writer);
         warn!(
             file = self.name,
             holder_pid,

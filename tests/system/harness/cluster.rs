@@ -22,7 +22,11 @@ pub const ROLES: [&str; 4] = ["api", "router", "connectors", "recorder"];
 /// Signs what the channel `hook` sends.
 pub const SIGNING_SECRET: &str = "whsec_c2VjcmV0IG9mIHRoZSB3aG9sZS1zeXN0ZW0gdGVzdHMh";
 /// For a channel whose receiver wobbles: many short retries, so that nothing ends in the dead letters.
-pub const PATIENT: &str = "retry = { attempts = 50, backoff = [\"100ms\", \"200ms\"] }";
+///
+/// A receiver that fails now and then opens the breaker with three failures in a row, and may fail a probe as well: alone
+/// for half a minute, a wait within a bound would need luck.
+pub const PATIENT: &str = "retry = { attempts = 50, backoff = [\"100ms\", \"200ms\"] }\n\
+                           breaker = { open_for = \"2s\", open_for_max = \"2s\" }";
 /// Real servers on a busy machine take their time to make topics and tables.
 const START_MAX: Duration = Duration::from_secs(60);
 
