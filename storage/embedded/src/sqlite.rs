@@ -15,9 +15,7 @@ use crate::turnstile::Turnstile;
 
 /// Bytes of a database page. A record of 1 KiB does not spill to an overflow page.
 pub const PAGE_BYTES: u32 = 8_192;
-/// The writer checkpoints when the write-ahead log has this many pages: 16 MiB.
-const CHECKPOINT_PAGES: u32 = 16 * 1_024 * 1_024 / PAGE_BYTES;
-/// Writers queue at the turnstile, so that SQLite's own lock is only ever held by a checkpoint, a recovery or a tool.
+/// Writers queue at the turnstile, so that SQLite's own lock is only ever held by a recovery or a tool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of one connection, KiB.
 const CACHE_KIB: i32 = 1_024;
@@ -92,7 +90,6 @@ pub fn open_writer(
     check_identity(&connection, file, schema)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
     if let Some(pages) = page_count_max {
         set_page_count_max(&connection, pages).map_err(failed)?;
     }

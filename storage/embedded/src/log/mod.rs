@@ -51,6 +51,7 @@ use self::read::Readers;
 use self::shared::{Shared, lock};
 use self::topics::TopicInfo;
 use self::writer::Writer;
+use crate::checkpoint::Checkpointer;
 use crate::sqlite;
 use crate::turnstile::Turnstile;
 
@@ -129,9 +130,11 @@ impl EmbeddedLog {
         let turnstile = Turnstile::open(&locks, "log").map_err(|error| refusal(folder, error))?;
         let (own_file, process) = OwnFile::create(&members).map_err(|error| refusal(folder, error))?;
         let file = folder.join(schema::FILE);
-        let connection = sqlite::open_writer(&file, &schema::SCHEMA, &turnstile, options.max_page_count)?;
+        let mut connection = sqlite::open_writer(&file, &schema::SCHEMA, &turnstile, options.max_page_count)?;
+        let checkpointer =
+            Checkpointer::start("log", file.clone(), &mut connection).map_err(|error| refusal(folder, error))?;
         let shared = Arc::new(Shared::new(options, folder.into(), process, Readers::new(file)));
-        let writer = Writer { shared: shared.clone(), connection, turnstile };
+        let writer = Writer { shared: shared.clone(), connection, turnstile, checkpointer };
         let threads = Threads {
             writer: start("log-writer", move || writer.run()),
             watcher: start("log-watcher", {

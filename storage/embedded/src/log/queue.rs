@@ -14,7 +14,7 @@ const TRANSACTION_RECORDS_MAX: usize = 4_096;
 const TRANSACTION_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 
 /// How long a job that can wait does so for others to share its transaction.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// When a job shall be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -106,15 +106,8 @@ impl Shared {
         self.write_as(size, Urgency::Ingress, run).await
     }
 
-    /// As [`Shared::write`], for what nobody waits for and what is small: it shares the next transaction.
-    pub(super) async fn write_soon<T: Send + 'static>(
-        &self,
-        run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Failure> {
-        self.write_as(Size::default(), Urgency::Soon, run).await
-    }
-
-    async fn write_as<T: Send + 'static>(
+    /// As [`Shared::write`], when its urgency says so.
+    pub(super) async fn write_as<T: Send + 'static>(
         &self,
         size: Size,
         urgency: Urgency,

@@ -11,10 +11,13 @@ use super::schema::now;
 use super::shared::Shared;
 use super::tx::{Effects, Tx};
 use crate::abort::AbortOnPanic;
+use crate::checkpoint::Checkpointer;
 use crate::turnstile::Turnstile;
 
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
+    /// Ends before the connection does.
+    pub checkpointer: Checkpointer,
     pub connection: Connection,
     pub turnstile: Turnstile,
 }
@@ -84,6 +87,7 @@ impl Writer {
 
     fn transact(&mut self, jobs: &mut [Job]) -> Result<(), Broken> {
         let pass = self.turnstile.pass().map_err(|error| Broken::Begin(error.to_string()))?;
+        self.checkpointer.step(&self.connection);
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| Broken::Begin(error.to_string()))?;
         let done = self.apply(jobs).and_then(|effects| self.commit().map(|()| effects));
         if done.is_err() && !self.connection.is_autocommit() {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Options, failure, upsert};
 use crate::abort::AbortOnPanic;
+use crate::checkpoint::Checkpointer;
 use crate::turnstile::Turnstile;
 
 /// Most writes of one transaction, apart from a single call that brings more.
@@ -39,14 +40,15 @@ enum Command {
 
 impl Writer {
     pub(super) fn start(
-        connection: Connection,
+        mut connection: Connection,
         turnstile: Turnstile,
         file: PathBuf,
         options: Options,
     ) -> io::Result<Self> {
         let (commands, queue) = mpsc::channel(options.queued_calls_max.max(1));
         let pace = Pace { interval: options.commit_interval_min, last: None };
-        let thread = WriterThread { connection, turnstile, file, queue, pace };
+        let checkpointer = Checkpointer::start("status", file.clone(), &mut connection)?;
+        let thread = WriterThread { connection, turnstile, checkpointer, file, queue, pace };
         std::thread::Builder::new().name("status-writer".into()).spawn(move || thread.run())?;
         Ok(Self { commands })
     }
@@ -107,6 +109,7 @@ struct Waiter(oneshot::Sender<Result<(), Error>>);
 struct WriterThread {
     connection: Connection,
     turnstile: Turnstile,
+    checkpointer: Checkpointer,
     file: PathBuf,
     queue: mpsc::Receiver<Command>,
     pace: Pace,
@@ -176,6 +179,7 @@ impl WriterThread {
     fn in_transaction<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
         let locked = self.turnstile.pass();
         let _pass = locked.map_err(|error| Error::Unavailable(format!("its lock files cannot be locked: {error}")))?;
+        self.checkpointer.step(&self.connection);
         let result =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
                 let done = work(&transaction)?;
@@ -186,6 +190,7 @@ impl WriterThread {
     }
 
     fn close(mut self, done: oneshot::Sender<()>) {
+        drop(self.checkpointer);
         self.queue.close(); // calls that are queued behind get no answer: `closed`
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the status store did not close in order");
