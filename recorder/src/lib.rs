@@ -13,7 +13,7 @@ mod trace;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Actor;
+use actix::{Actor, ArbiterHandle};
 use chat4all_proto::Topic;
 use chat4all_runtime::Shutdown;
 use chat4all_runtime::supervisor::Handle;
@@ -32,16 +32,17 @@ pub struct Settings {
     pub commit_interval: Duration,
 }
 
-/// Starts this process's recorders on the current arbiter, with a membership for each topic: Kafka shares out the
+/// Starts this process's recorders, their partitions on `arbiter`, with a membership for each topic: Kafka shares out the
 /// partitions of a membership's topics as one heap, so that one process could get all the busy ones.
 pub fn start(
     settings: &Settings,
     log: &Arc<dyn Log>,
     status: &Arc<dyn Status>,
+    arbiter: &ArbiterHandle,
     shutdown: &Shutdown,
 ) -> Vec<Handle<Consumer<PartitionRecorder>>> {
     let topics = [Topic::Messages, Topic::StatusUpdates, Topic::DeadLetters, Topic::Inbound];
-    topics.into_iter().map(|topic| start_on(topic, settings, log, status, shutdown)).collect()
+    topics.into_iter().map(|topic| start_on(topic, settings, log, status, arbiter, shutdown)).collect()
 }
 
 fn start_on(
@@ -49,13 +50,18 @@ fn start_on(
     settings: &Settings,
     log: &Arc<dyn Log>,
     status: &Arc<dyn Status>,
+    arbiter: &ArbiterHandle,
     shutdown: &Shutdown,
 ) -> Handle<Consumer<PartitionRecorder>> {
     let (for_joins, status, commit_interval) = (Arc::clone(log), Arc::clone(status), settings.commit_interval);
+    let arbiter = arbiter.clone();
     let factory: Factory<PartitionRecorder> = Arc::new(move |partition| {
-        let topic = &partition.lead().lease.partition.topic;
-        let recorder = partition_recorder::Recorder::new(Arc::clone(&for_joins), Arc::clone(&status), topic);
-        InOrder::new(recorder, partition, commit_interval).start()
+        let (for_joins, status) = (Arc::clone(&for_joins), Arc::clone(&status));
+        InOrder::start_in_arbiter(&arbiter, move |_| {
+            let topic = &partition.lead().lease.partition.topic;
+            let recorder = partition_recorder::Recorder::new(for_joins, status, topic);
+            InOrder::new(recorder, partition, commit_interval)
+        })
     });
     let consumer = worker::Settings { group: GROUP.to_owned(), topics: vec![topic], limits: settings.limits };
     worker::start(log, consumer, factory, shutdown)

@@ -61,7 +61,9 @@ impl World {
         };
         let (log, status) = (Arc::clone(&self.log) as Arc<dyn Log>, Arc::clone(&self.status) as Arc<dyn Status>);
         let shutdown = Shutdown::new();
-        self.recorders.extend(topics.iter().map(|topic| start_on(topic.clone(), &settings, &log, &status, &shutdown)));
+        let arbiter = actix::Arbiter::current();
+        let start = |topic: &Topic| start_on(topic.clone(), &settings, &log, &status, &arbiter, &shutdown);
+        self.recorders.extend(topics.iter().map(start));
     }
 
     fn event(&self, status: DeliveryStatus) -> Said {

@@ -267,7 +267,9 @@ impl Process {
         }
         if self.roles.contains(&Role::Recorder) {
             let settings = chat4all_recorder::Settings { limits, commit_interval };
-            let consumers = chat4all_recorder::start(&settings, &self.log, &self.status, &self.shutdown);
+            // Of its own: nobody waits for statuses as routers wait for messages.
+            let arbiter = Arbiter::new().handle();
+            let consumers = chat4all_recorder::start(&settings, &self.log, &self.status, &arbiter, &self.shutdown);
             stops.extend(consumers.into_iter().map(drained::<PartitionRecorder>));
             let purge = purge(Arc::clone(&self.status), self.config.retention, self.shutdown.clone());
             stops.push(join(actix::spawn(purge)));
