@@ -143,6 +143,34 @@ async fn a_full_queue_refuses_at_once_and_a_large_record_for_ever() {
     log.close().await;
 }
 
+/// 128 MiB go through it, four callers at a time, so that there is always something under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_stays_small_under_steady_load() {
+    const CALLERS: usize = 4;
+    const APPENDS: usize = 256;
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), options(SESSION)).await;
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                for number in 0..APPENDS {
+                    let key = format!("{caller} {number}");
+                    let batch = (0..16).map(|_| record(&key, vec![b'x'; 8_000])).collect();
+                    log.append(batch).await.expect("there is room");
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let bytes = std::fs::metadata(folder.path().join("log.db-wal")).unwrap().len();
+    println!("the write-ahead log has {} MiB", bytes >> 20);
+    assert!(bytes < 48 << 20, "it was never begun anew: {bytes} bytes");
+    log.close().await;
+}
+
 #[tokio::test]
 async fn a_process_that_holds_everybody_up_is_named_and_all_goes_on_after_it() {
     let folder = tempfile::tempdir().unwrap();
