@@ -73,7 +73,9 @@ async fn measure(api: &Api, healthy: &Receiver, load: &Plan, trouble: &[Plan]) -
 async fn median_of(mut round: impl AsyncFnMut() -> Measured) -> f64 {
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
-        ratios.push(round().await.p99_ratio());
+        let measured = round().await;
+        println!("p50/p99 alone {:.2?}, beside {:.2?}", measured.alone, measured.beside);
+        ratios.push(measured.p99_ratio());
     }
     ratios.sort_by(f64::total_cmp);
     ratios[ROUNDS / 2]
