@@ -30,19 +30,13 @@ pub struct Checkpointer {
     pages: Arc<AtomicU32>,
     /// What `pages` was when it was last tried.
     tried_at: u32,
-    stage: Stage,
-    /// Whether the thread is done.
+    /// The thread was told to copy, and its part is not followed by ours yet.
+    under_way: bool,
+    /// Whether the thread has done its part.
     copied: Arc<AtomicBool>,
     /// Taken when it ends.
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Stage {
-    Idle,
-    /// The thread copies.
-    Copying,
 }
 
 impl Checkpointer {
@@ -61,30 +55,27 @@ impl Checkpointer {
             let copied = Arc::clone(&copied);
             move || copy_when_told(&file, &woken, &copied)
         })?;
-        Ok(Self { pages, tried_at: 0, stage: Stage::Idle, copied, wake: Some(wake), thread: Some(thread) })
+        Ok(Self { pages, tried_at: 0, under_way: false, copied, wake: Some(wake), thread: Some(thread) })
     }
 
     /// Does what is due. To be called before each transaction, when nobody else writes.
     pub fn step(&mut self, connection: &Connection) {
-        let pages = self.pages.load(Ordering::Relaxed);
-        match self.stage {
-            Stage::Idle => {
-                if pages < self.tried_at {
-                    self.tried_at = 0;
-                }
-                if pages >= DUE_PAGES && pages >= self.tried_at + AGAIN_PAGES {
-                    self.tried_at = pages;
-                    self.copied.store(false, Ordering::SeqCst);
-                    self.stage = Stage::Copying;
-                    // It waits for nothing else, so that there is room.
-                    let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
-                }
-            }
-            Stage::Copying if self.copied.load(Ordering::SeqCst) => {
-                self.stage = Stage::Idle;
+        if self.under_way {
+            if self.copied.swap(false, Ordering::SeqCst) {
+                self.under_way = false;
                 copy(connection);
             }
-            Stage::Copying => {}
+            return;
+        }
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.tried_at {
+            // Begun anew since.
+            self.tried_at = 0;
+        }
+        if pages >= DUE_PAGES && pages >= self.tried_at + AGAIN_PAGES {
+            self.tried_at = pages;
+            // There is room: it has done what it was told before.
+            self.under_way = self.wake.as_ref().is_some_and(|wake| wake.try_send(()).is_ok());
         }
     }
 }
