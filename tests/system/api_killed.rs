@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::checker::{self, Evidence};
+use crate::checker;
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
+use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{Random, ledger, long, run, turn, until};
@@ -43,12 +44,10 @@ fn what_was_answered_202_by_a_killed_api_is_delivered_once() {
         let limit = Duration::from_secs(30);
         until("all deliveries", limit, || (receiver.distinct() >= accepted.len()).then_some(())).await;
         cluster.terminate_all().await;
-        let taken = checker::taken(&receiver.requests());
-        assert_eq!(taken.len(), plan.messages, "each message arrives once: nobody who delivers was killed");
-        let takeovers = ledger::takeovers(&cluster.logs(), ledger::HOOK);
-        let positions = ledger::positions(&cluster.data(), ledger::HOOK);
-        let verdict = checker::judge(&Evidence { accepted, taken, takeovers, positions });
-        verdict.must_be_clean();
+        let evidence = Engines::Embedded.evidence(&cluster, accepted, &receiver);
+        let count = evidence.taken.len();
+        assert_eq!(count, plan.messages, "each message arrives once: nobody who delivers was killed");
+        checker::judge(&evidence).must_be_clean();
         ledger::must_be_written_once(&cluster.data(), ledger::HOOK);
         println!("api killed: {kills} kills, {} messages at {rate:.0}/s, 0 lost, 0 twice", plan.messages);
     });

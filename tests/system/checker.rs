@@ -31,7 +31,7 @@ impl Taken {
     }
 }
 
-/// A partition of the outbound topic begun anew, as its worker logged it.
+/// A partition begun anew, as its worker logged it.
 #[derive(Debug, Clone)]
 pub struct Takeover {
     pub at: SystemTime,
@@ -54,6 +54,15 @@ pub struct Evidence {
     pub taken: Vec<Taken>,
     pub takeovers: Vec<Takeover>,
     pub positions: HashMap<String, Position>,
+    pub parked: Parked,
+}
+
+/// What was parked is sent again because a copy of it was unfinished. There may be several.
+#[derive(Debug, Default)]
+pub struct Parked {
+    /// Of the parked topic.
+    pub takeovers: Vec<Takeover>,
+    pub copies: HashMap<String, Vec<Position>>,
 }
 
 /// What is wrong, and how many duplicates there were.
@@ -120,10 +129,16 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-/// Whether a lease that began between two 2xx of a delivery began with the delivery unfinished.
+/// Whether a lease that began between two 2xx of a delivery began with the delivery, or a copy of it, unfinished.
 fn explained(evidence: &Evidence, delivery: &str, before: SystemTime, again: SystemTime) -> bool {
-    let Some(position) = evidence.positions.get(delivery) else { return false };
-    evidence.takeovers.iter().any(|takeover| {
+    let Evidence { takeovers, positions, parked, .. } = evidence;
+    let copies = parked.copies.get(delivery).into_iter().flatten();
+    positions.get(delivery).is_some_and(|position| began_unfinished(takeovers, *position, before, again))
+        || copies.into_iter().any(|copy| began_unfinished(&parked.takeovers, *copy, before, again))
+}
+
+fn began_unfinished(takeovers: &[Takeover], position: Position, before: SystemTime, again: SystemTime) -> bool {
+    takeovers.iter().any(|takeover| {
         takeover.partition == position.partition
             && takeover.at + CLOCKS_APART >= before
             && takeover.at <= again + CLOCKS_APART
@@ -154,6 +169,10 @@ mod tests {
     /// Two conversations, a1 a2 a3 and b1 b2; `taken` are (time in ms, message); offsets 10.. in the order of `ORDER`.
     /// The partition was taken over at 10,000 ms at watermark 12, with 13 finished.
     fn check(accepted: &[&str], taken: &[(u64, &str)]) -> Verdict {
+        judge(&evidence(accepted, taken))
+    }
+
+    fn evidence(accepted: &[&str], taken: &[(u64, &str)]) -> Evidence {
         const ORDER: [&str; 5] = ["a1", "b1", "a2", "b2", "a3"];
         let delivery = |message: &str| format!("dlv-{message}");
         let takeover = |ms, epoch, watermark, finished: &[u64]| Takeover {
@@ -163,7 +182,7 @@ mod tests {
             watermark,
             finished: finished.iter().copied().collect(),
         };
-        judge(&Evidence {
+        Evidence {
             accepted: accepted
                 .iter()
                 .map(|id| Accepted { message_id: (*id).into(), conversation: id[..1].into() })
@@ -177,7 +196,8 @@ mod tests {
                 .zip(ORDER)
                 .map(|(offset, id)| (delivery(id), Position { partition: 1, offset }))
                 .collect(),
-        })
+            ..Evidence::default()
+        }
     }
 
     const ALL: [&str; 5] = ["a1", "b1", "a2", "b2", "a3"];
@@ -218,6 +238,19 @@ mod tests {
     fn a_duplicate_below_the_watermark_of_its_takeover_is_unexplained() {
         let times = [(5_000, "a1"), (5_001, "a2"), (5_002, "a3"), (5_003, "b1"), (5_004, "b2"), (10_100, "b1")];
         assert_eq!(check(&ALL, &times).unexplained, ["dlv-b1"]);
+    }
+
+    #[test]
+    fn a_duplicate_below_it_is_explained_by_an_unfinished_copy_alone() {
+        let times = [(5_000, "a1"), (5_001, "a2"), (5_002, "a3"), (5_003, "b1"), (5_004, "b2"), (10_100, "b1")];
+        let mut evidence = evidence(&ALL, &times);
+        let finished = Position { partition: 1, offset: 3 };
+        evidence.parked.takeovers = vec![Takeover { watermark: 4, ..evidence.takeovers[1].clone() }];
+        evidence.parked.copies = HashMap::from([("dlv-b1".to_owned(), vec![finished])]);
+        assert_eq!(judge(&evidence).unexplained, ["dlv-b1"]);
+        let unfinished = Position { partition: 1, offset: 4 };
+        evidence.parked.copies = HashMap::from([("dlv-b1".to_owned(), vec![finished, unfinished])]);
+        assert_eq!(judge(&evidence), Verdict { duplicates: 1, ..Verdict::default() });
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use crate::checker::{self, Accepted, Evidence, Position, Taken, Verdict};
+use crate::checker::{self, Accepted, Taken, Verdict};
 use crate::failover::nothing_is_open;
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, ROLES, config};
 use crate::harness::engines::Engines;
-use crate::harness::ledger::{self, HOOK, HOOK_PARKED};
+use crate::harness::ledger::HOOK;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::{Received, Receiver, Reply};
 use crate::harness::{Random, long, run, turn, until, until_async};
@@ -343,27 +343,8 @@ impl Stage {
 
     /// Once all processes have ended.
     fn judge(&self, engines: &Engines, accepted: Vec<Accepted>) -> Verdict {
-        let logs = self.cluster.logs();
-        let mut evidence = Evidence {
-            accepted,
-            taken: self.ends().iter().map(Taken::of).collect(),
-            takeovers: ledger::takeovers(&logs, HOOK),
-            positions: engines.positions(&self.cluster, HOOK),
-        };
-        let mut verdict = checker::judge(&evidence);
-        // What was parked is sent again because a copy of it was unfinished. There may be several.
-        let mut copies: HashMap<String, Vec<Position>> = HashMap::new();
-        for (delivery, position) in engines.all_positions(&self.cluster, HOOK_PARKED) {
-            copies.entry(delivery).or_default().push(position);
-        }
-        evidence.takeovers = ledger::takeovers(&logs, HOOK_PARKED);
-        for place in 0..copies.values().map(Vec::len).max().unwrap_or(0) {
-            let nth = copies.iter().filter_map(|(delivery, copies)| Some((delivery.clone(), *copies.get(place)?)));
-            evidence.positions = nth.collect();
-            let unexplained: HashSet<String> = checker::judge(&evidence).unexplained.into_iter().collect();
-            verdict.unexplained.retain(|delivery| unexplained.contains(delivery));
-        }
-        verdict
+        let ends = self.ends().iter().map(Taken::of).collect();
+        checker::judge(&engines.evidence_of("hook", &self.cluster, accepted, ends))
     }
 }
 

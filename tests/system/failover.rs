@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::checker::{self, Accepted, Evidence, Taken, Verdict};
+use crate::checker::{self, Accepted, Taken, Verdict};
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::simulated::{self, WhatsApp};
-use crate::harness::{Random, ledger, long, run, turn, until_async};
+use crate::harness::{Random, long, run, turn, until_async};
 
 /// Duplicates that a kill of one connectors process may cause at this load.
 const DUPLICATES_PER_KILL: usize = 100;
@@ -72,10 +72,10 @@ impl Provider {
         }
     }
 
-    fn outbound(&self) -> &'static str {
+    fn channel(&self) -> &'static str {
         match self {
-            Self::Hook(_) => ledger::HOOK,
-            Self::WhatsApp(_) => simulated::OUTBOUND,
+            Self::Hook(_) => "hook",
+            Self::WhatsApp(_) => simulated::CHANNEL,
         }
     }
 
@@ -187,12 +187,8 @@ async fn fail_over(shape: &Shape, provider: Provider, random: &mut Random) -> Ou
     cluster.terminate_all().await;
 
     let engines = Engines::Embedded;
-    let evidence = Evidence {
-        taken: provider.taken(&accepted).await,
-        accepted,
-        takeovers: ledger::takeovers(&cluster.logs(), provider.outbound()),
-        positions: engines.positions(&cluster, provider.outbound()),
-    };
+    let taken = provider.taken(&accepted).await;
+    let evidence = engines.evidence_of(provider.channel(), &cluster, accepted, taken);
     let verdict = checker::judge(&evidence);
     println!(
         "{}: {} takeovers, {kills} kills of connectors, {} duplicates ({} unexplained), {} lost, {} reordered",
@@ -204,7 +200,7 @@ async fn fail_over(shape: &Shape, provider: Provider, random: &mut Random) -> Ou
         verdict.reordered.len()
     );
     verdict.must_be_clean();
-    engines.written_again(&cluster, provider.outbound());
+    engines.written_again(&cluster, &format!("{}-outbound", provider.channel()));
     Outcome { verdict, kills }
 }
 

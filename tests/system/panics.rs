@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::checker::{self, Evidence};
+use crate::checker;
 use crate::harness::client::Api;
 use crate::harness::cluster::Cluster;
+use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
-use crate::harness::{ledger, run, turn, until};
+use crate::harness::{run, turn, until};
 
 /// Panics once in the actor behind `point`, after it has passed the point `after` times.
 fn check(point: &str, after: u32) {
@@ -52,12 +53,7 @@ fn check(point: &str, after: u32) {
         let total: f64 = restarts.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
         assert!(total >= 1.0, "a restart is counted: {restarts:?}");
         cluster.terminate_all().await;
-        let evidence = Evidence {
-            accepted,
-            taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: ledger::positions(&cluster.data(), ledger::HOOK),
-        };
+        let evidence = Engines::Embedded.evidence(&cluster, accepted, &receiver);
         let verdict = checker::judge(&evidence);
         println!("panic in {point}: {restarts:?}, {} duplicates", verdict.duplicates);
         assert!(verdict.lost.is_empty() && verdict.reordered.is_empty(), "{verdict:?}");

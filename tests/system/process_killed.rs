@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::checker::{self, Evidence};
+use crate::checker;
 use crate::harness::client::Api;
 use crate::harness::cluster::{Cluster, PATIENT, config};
+use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{Random, ledger, long, quantile, run, turn, until};
@@ -49,12 +50,7 @@ fn the_whole_process_killed_twenty_times_loses_nothing() {
             assert_eq!(view["status"], "delivered", "{view}");
         }
         cluster.terminate_all().await;
-        let evidence = Evidence {
-            accepted,
-            taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: ledger::positions(&cluster.data(), ledger::HOOK),
-        };
+        let evidence = Engines::Embedded.evidence(&cluster, accepted, &receiver);
         let verdict = checker::judge(&evidence);
         let (median, worst) = (quantile(&mut stalls, 0.5), quantile(&mut stalls, 1.0));
         println!(

@@ -4,9 +4,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::checker::{self, Evidence};
+use crate::checker;
 use crate::harness::client::{Api, message};
 use crate::harness::cluster::{Cluster, PATIENT, config};
+use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
 use crate::harness::receiver::Receiver;
 use crate::harness::{Random, ledger, run, turn, until};
@@ -89,12 +90,7 @@ fn a_process_stopped_inside_a_write_costs_503_and_nothing_else() {
         let limit = Duration::from_secs(60);
         until("all deliveries", limit, || (receiver.distinct() >= accepted.len()).then_some(())).await;
         cluster.terminate_all().await;
-        let evidence = Evidence {
-            accepted,
-            taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: ledger::positions(&cluster.data(), ledger::HOOK),
-        };
+        let evidence = Engines::Embedded.evidence(&cluster, accepted, &receiver);
         let verdict = checker::judge(&evidence);
         println!(
             "stopped inside a write (found at try {tries}): `{code}` within {waited:?}, accepting again {resumed:?} \

@@ -15,7 +15,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use super::cluster::Cluster;
 use super::ledger;
 use super::receiver::Receiver;
-use crate::checker::{self, Accepted, Evidence, Position};
+use crate::checker::{self, Accepted, Evidence, Parked, Position, Taken};
 
 pub const KAFKA: &str = "kafka-1";
 pub const CASSANDRA: &str = "cassandra";
@@ -55,11 +55,29 @@ impl Engines {
 
     /// What the checker judges by, of the messages that went to `receiver`. Once all processes have ended.
     pub fn evidence(&self, cluster: &Cluster, accepted: Vec<Accepted>, receiver: &Receiver) -> Evidence {
+        self.evidence_of("hook", cluster, accepted, checker::taken(&receiver.requests()))
+    }
+
+    /// As [`Self::evidence`], of another channel, or where more than a 2xx counts as taken.
+    pub fn evidence_of(
+        &self,
+        channel: &str,
+        cluster: &Cluster,
+        accepted: Vec<Accepted>,
+        taken: Vec<Taken>,
+    ) -> Evidence {
+        let [outbound, parked] = ["outbound", "parked"].map(|topic| format!("{channel}-{topic}"));
+        let logs = cluster.logs();
+        let mut copies: HashMap<String, Vec<Position>> = HashMap::new();
+        for (delivery, position) in self.all_positions(cluster, &parked) {
+            copies.entry(delivery).or_default().push(position);
+        }
         Evidence {
             accepted,
-            taken: checker::taken(&receiver.requests()),
-            takeovers: ledger::takeovers(&cluster.logs(), ledger::HOOK),
-            positions: self.positions(cluster, ledger::HOOK),
+            taken,
+            takeovers: ledger::takeovers(&logs, &outbound),
+            positions: self.positions(cluster, &outbound),
+            parked: Parked { takeovers: ledger::takeovers(&logs, &parked), copies },
         }
     }
 

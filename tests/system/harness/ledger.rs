@@ -1,6 +1,6 @@
 //! What can be known once the processes have ended: takeovers from their logs, positions and commits from the log's file.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -14,7 +14,6 @@ use crate::checker::{Position, Takeover};
 
 /// The outbound topic of the channel that most tests send through.
 pub const HOOK: &str = "hook-outbound";
-pub const HOOK_PARKED: &str = "hook-parked";
 
 /// The takeovers of an outbound topic's partitions that JSON logs tell of, by time.
 pub fn takeovers(logs: &str, outbound: &str) -> Vec<Takeover> {
@@ -61,15 +60,6 @@ fn tables(log: &Connection, topic: &str) -> Vec<(u32, String)> {
     let mut statement = log.prepare(sql).expect("the schema");
     let rows = statement.query_map([topic], |row| Ok((row.get(0)?, format!("records_{}", row.get::<_, i64>(1)?))));
     rows.and_then(Iterator::collect).expect("partitions")
-}
-
-/// Where the first record of each delivery stands on an outbound topic, by `dlv_…`.
-pub fn positions(data: &Path, outbound: &str) -> HashMap<String, Position> {
-    let mut positions = HashMap::new();
-    for (delivery, position) in all_positions(data, outbound) {
-        positions.entry(delivery).or_insert(position);
-    }
-    positions
 }
 
 /// Where every record of a topic stands, each partition's in its order, by the `dlv_…` that it is about.

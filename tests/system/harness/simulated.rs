@@ -12,7 +12,6 @@ use crate::checker::{Accepted, Taken};
 
 /// The channel's name in tests.
 pub const CHANNEL: &str = "wa";
-pub const OUTBOUND: &str = "wa-outbound";
 
 pub struct WhatsApp {
     simulator: Simulator,
