@@ -38,7 +38,9 @@ fn root() -> &'static Path {
 
 /// A command of `dev/`, with nothing in the environment that could change what it does.
 fn tool(name: &str) -> Command {
-    let mut command = Command::new(root().join("dev").join(name));
+    // Run in the background, the tests themselves have Ctrl-C ignored, and no script can undo that for itself.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(root().join("dev").join(name));
     for key in ["RATE", "DURATION", "TARGET", "CHANNEL", "CHECK", "API_KEY", "VUS", "SIZE", "SETTLE", "RESULTS", "SOAK"]
     {
         command.env_remove(key);
