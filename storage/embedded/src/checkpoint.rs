@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tracing::warn;
 
+use crate::abort::AbortOnPanic;
 use crate::sqlite::{self, PAGE_BYTES};
 
 /// With so many pages in the write-ahead log it is time: 16 MiB.
@@ -40,8 +41,8 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// For the file that `connection` writes, which does no checkpoints of its own any more.
-    pub fn start(name: &str, file: PathBuf, connection: &mut Connection) -> io::Result<Self> {
+    /// For the file that `connection` writes, which does no checkpoints of its own any more. `name` is the thread's.
+    pub fn start(name: &'static str, file: PathBuf, connection: &mut Connection) -> io::Result<Self> {
         let pages = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&pages);
         let hook = move |_: &mut Wal, pages: i32| {
@@ -51,9 +52,12 @@ impl Checkpointer {
         connection.wal_hook(Some(hook)).map_err(io::Error::other)?;
         let copied = Arc::new(AtomicBool::new(false));
         let (wake, woken) = sync_channel(1);
-        let thread = std::thread::Builder::new().name(format!("{name}-checkpoint")).spawn({
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn({
             let copied = Arc::clone(&copied);
-            move || copy_when_told(&file, &woken, &copied)
+            move || {
+                let _abort = AbortOnPanic(name);
+                copy_when_told(&file, &woken, &copied);
+            }
         })?;
         Ok(Self { pages, tried_at: 0, under_way: false, copied, wake: Some(wake), thread: Some(thread) })
     }

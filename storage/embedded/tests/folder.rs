@@ -31,6 +31,13 @@ async fn child() {
             println!("\nholding");
             said().recv().await;
         }
+        // As a process that is stopped before it could do anything with the lock.
+        "lock" => {
+            let writer = std::fs::File::options().write(true).open(task.folder.join("locks/log.writer")).unwrap();
+            writer.lock().unwrap();
+            println!("\nholding");
+            said().recv().await;
+        }
         other => panic!("no role `{other}`"),
     }
 }
@@ -177,7 +184,7 @@ async fn a_process_that_holds_everybody_up_is_named_and_all_goes_on_after_it() {
     let warnings = Warnings::default();
     tracing::subscriber::set_global_default(warnings.clone()).unwrap();
     let log = open(folder.path(), options(SESSION)).await;
-    let mut holder = Process::start("hold", folder.path(), SESSION);
+    let mut holder = Process::start("lock", folder.path(), SESSION);
     holder.line("holding");
     let waiting = tokio::spawn({
         let log = log.clone();

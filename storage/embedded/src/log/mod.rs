@@ -131,8 +131,8 @@ impl EmbeddedLog {
         let (own_file, process) = OwnFile::create(&members).map_err(|error| refusal(folder, error))?;
         let file = folder.join(schema::FILE);
         let mut connection = sqlite::open_writer(&file, &schema::SCHEMA, &turnstile, options.max_page_count)?;
-        let checkpointer =
-            Checkpointer::start("log", file.clone(), &mut connection).map_err(|error| refusal(folder, error))?;
+        let checkpointer = Checkpointer::start("log-checkpoint", file.clone(), &mut connection)
+            .map_err(|error| refusal(folder, error))?;
         let shared = Arc::new(Shared::new(options, folder.into(), process, Readers::new(file)));
         let writer = Writer { shared: shared.clone(), connection, turnstile, checkpointer };
         let threads = Threads {

@@ -47,7 +47,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let (commands, queue) = mpsc::channel(options.queued_calls_max.max(1));
         let pace = Pace { interval: options.commit_interval_min, last: None };
-        let checkpointer = Checkpointer::start("status", file.clone(), &mut connection)?;
+        let checkpointer = Checkpointer::start("status-checkpt", file.clone(), &mut connection)?;
         let thread = WriterThread { connection, turnstile, checkpointer, file, queue, pace };
         std::thread::Builder::new().name("status-writer".into()).spawn(move || thread.run())?;
         Ok(Self { commands })

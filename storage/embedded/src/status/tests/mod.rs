@@ -87,6 +87,21 @@ async fn any_permutation_and_repetition_of_100_000_writes_ends_as_in_memory() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_stays_small_under_steady_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { commit_interval_min: std::time::Duration::ZERO, ..Options::default() };
+    let status = EmbeddedStatus::open(folder.path(), options).unwrap();
+    let mut random = Random::unpredictable();
+    println!("seed {}", random.seed);
+    for batch in Sample::new().random_writes(&mut random, 60_000).chunks(40) {
+        status.write(batch.to_vec()).await.unwrap();
+    }
+    let bytes = std::fs::metadata(folder.path().join("status.db-wal")).unwrap().len();
+    println!("the write-ahead log has {} MiB", bytes >> 20);
+    assert!(bytes < 48 << 20, "it was never begun anew: {bytes} bytes");
+}
+
 #[tokio::test]
 async fn what_was_written_is_there_after_opening_again() {
     let folder = tempfile::tempdir().unwrap();
