@@ -37,6 +37,7 @@ mod operator_holds;
 mod oracles;
 mod outages;
 mod panics;
+mod power_cut;
 mod process_killed;
 mod provider_faults;
 mod provider_outage;

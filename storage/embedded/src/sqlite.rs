@@ -1,9 +1,10 @@
-//! Opening SQLite files the one way that both adapters need: write-ahead log, fsync on every commit, 8 KiB pages, and a
+//! Opening SQLite files the one way that both adapters need: write-ahead log, fsync on every commit unless told otherwise, 8 KiB pages, and a
 //! check that the file is ours and of this version. Called by `log` and `status`; knows nothing of their tables.
 //!
 //! A database file is opened and closed by SQLite alone. Whoever opens and closes it otherwise, even to look at it,
 //! drops the POSIX locks that SQLite holds on it in this process.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -120,6 +121,15 @@ pub fn open_to_look(file: &Path, schema: &Schema) -> Result<Option<Connection>, 
     }
     check_identity(&connection, file, schema)?;
     Ok(Some(connection))
+}
+
+/// From now on no commit of `connection`, which writes `file`, waits for the disk: what matters is durable once the returned
+/// file, its write-ahead log, is fsynced. SQLite still sees to it that a checkpoint copies nothing that is not.
+pub fn sync_by_hand(connection: &Connection, file: &Path) -> Result<File, OpenError> {
+    connection.pragma_update(None, "synchronous", "NORMAL").map_err(|error| refusal(file, &error))?;
+    let mut wal = file.as_os_str().to_owned();
+    wal.push("-wal");
+    File::open(&wal).map_err(|source| OpenError::NotWritable { folder: folder_of(file), source })
 }
 
 /// The most pages the file may grow to from now on; fewer than it has means: no more than it has.

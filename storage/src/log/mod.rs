@@ -188,8 +188,9 @@ pub trait Log: Send + Sync + 'static {
     /// what to do. Retention is updated to what is asked.
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), Error>;
 
-    /// Writes `records`, all or none. Durable when it returns (embedded: fsynced; Kafka: on all in-sync replicas), and
-    /// only then seen by readers. The results stand in the order of the records.
+    /// Writes `records`, all or none. Durable when it returns (embedded: fsynced; Kafka: on all in-sync replicas). Readers may
+    /// see them a moment before (embedded) and then act on what a power cut would take back: it was not acknowledged, and whoever
+    /// sends it again does so under the same id. The results stand in the order of the records.
     ///
     /// Dropping the future does not take back what was handed over. The adapter's queue is bounded: when it is full
     /// the call fails at once with `Unavailable`.
@@ -328,7 +329,7 @@ pub trait Consumer: Send + Sync + 'static {
     /// While false, start nothing that acts on the outside.
     fn is_current(&self) -> bool;
 
-    /// Writes commits, durable when it returns. The answer lists the leases whose commits were refused because another
+    /// Writes commits, durable when it returns, with all that was written before. The answer lists the leases whose commits were refused because another
     /// holder has the partition (or a newer epoch is ours); the others are written.
     ///
     /// Commits of one call for partitions that were assigned together are written together or not at all: no takeover
@@ -337,11 +338,12 @@ pub trait Consumer: Send + Sync + 'static {
     async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<Lease>, Error>;
 
     /// As [`Log::append`], on behalf of a partition that is being worked on: refused with `Fenced` once `lease` is gone
-    /// (see [`Guarantees::fences_writes`]).
+    /// (see [`Guarantees::fences_writes`]). Embedded: a power cut (not the end of a process) before the next commit or
+    /// [`Log::append`] may take it back, and with it everything after. What it was made of is then unfinished too.
     async fn append(&self, lease: &Lease, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
 
-    /// `append`, then `commit`, in this order. Embedded: one transaction, both or neither. Kafka: after a crash between
-    /// the two the records are there twice.
+    /// `append`, then `commit`, in this order. Embedded: one transaction, both or neither, also after a power cut, which may take
+    /// both back as with `append`. Kafka: after a crash between the two the records are there twice.
     async fn append_and_commit(&self, records: Vec<NewRecord>, commit: Commit) -> Result<Vec<Appended>, AppendError>;
 
     /// The last `count` records below `offset`, oldest first, without what they hold: for windows that drop repeats.

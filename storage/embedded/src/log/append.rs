@@ -9,7 +9,7 @@ use chat4all_proto::Timestamp;
 use chat4all_storage::log::{AppendError, Appended, Fingerprint, NewRecord, Record};
 use rusqlite::OptionalExtension as _;
 
-use super::queue::Size;
+use super::job::Size;
 use super::schema::{int, lease_id, records_table, uint};
 use super::topics::TopicInfo;
 use super::tx::Tx;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::append::{self, Fence, Position};
 use super::group::Seen;
-use super::queue::{Failure, Size, Urgency};
+use super::job::{Failure, Size, Urgency};
 use super::shared::{Shared, lock};
 use super::topics::TopicInfo;
 use super::{Opened, batch, read};
@@ -191,8 +191,7 @@ impl Membership {
             Some(commit) => Some(position(fence, commit)?),
             None => None,
         };
-        // With a commit it is work handed on, which somebody waits for. Without, it tells what became of work.
-        let urgency = if position.is_some() { Urgency::Work } else { Urgency::Soon };
+        let urgency = if position.is_some() { Urgency::HandOn } else { Urgency::Tell };
         let written = self.shared.write_as(batch.size(), urgency, move |tx| {
             if !append::holds(tx, fence)? {
                 return Ok(None);
@@ -275,7 +274,7 @@ impl Consumer for Handle {
         let run = move |tx: &mut super::tx::Tx<'_>| {
             positions.iter().map(|position| append::commit(tx, position)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        let written = self.0.shared.write_as(Size::default(), Urgency::Soon, run).await?;
+        let written = self.0.shared.write_as(Size::default(), Urgency::Finish, run).await?;
         refused.extend(leases.into_iter().zip(written).filter(|(_, written)| !written).map(|(lease, _)| lease));
         Ok(refused)
     }

@@ -10,8 +10,8 @@ use tracing::{info, warn};
 
 use super::consumer::Membership;
 use super::group::{self, Beat};
+use super::job::{Failure, Size};
 use super::processes::{self, Dead};
-use super::queue::{Failure, Size};
 use super::retention;
 use super::schema::millis;
 use super::shared::{Shared, lock};

@@ -1,7 +1,7 @@
 //! The log on one SQLite file that several processes share. Opened by the binary, used through the port.
 //!
-//! A process writes through one thread (`writer`) that puts everything waiting into one transaction. Consumers of the
-//! same process get what was committed from memory (`tail`); what other processes commit is noticed by the `watcher`.
+//! A process writes through one thread (`writer`) that puts everything waiting into one transaction; another (`syncer`) has the
+//! disk make durable what was written and answers it then. Consumers of the same process get what was committed from memory (`tail`); what other processes commit is noticed by the `watcher`.
 //! Who holds which partition is rows of the file (`group`), which every member looks at for itself (`poll`); the
 //! `coordinator` writes heartbeats and buries the dead.
 //!
@@ -11,6 +11,7 @@ mod append;
 mod consumer;
 mod coordinator;
 mod group;
+mod job;
 mod latest;
 mod poll;
 mod processes;
@@ -19,6 +20,7 @@ mod read;
 mod retention;
 mod schema;
 mod shared;
+mod syncer;
 mod tail;
 mod topics;
 mod tx;
@@ -44,11 +46,12 @@ use tokio::sync::{mpsc, watch};
 use self::append::Batch;
 use self::consumer::{Handle, Membership};
 use self::group::{Look, Seen};
+use self::job::{Failure, Size};
 use self::poll::Poll;
 use self::processes::OwnFile;
-use self::queue::{Failure, Size};
 use self::read::Readers;
 use self::shared::{Shared, lock};
+use self::syncer::Syncer;
 use self::topics::TopicInfo;
 use self::writer::Writer;
 use crate::checkpoint::Checkpointer;
@@ -117,6 +120,7 @@ struct Threads {
     coordinator: JoinHandle<()>,
     watcher: JoinHandle<()>,
     writer: JoinHandle<()>,
+    syncer: JoinHandle<()>,
     own_file: OwnFile,
 }
 
@@ -133,10 +137,13 @@ impl EmbeddedLog {
         let mut connection = sqlite::open_writer(&file, &schema::SCHEMA, &turnstile, options.max_page_count)?;
         let checkpointer = Checkpointer::start("log-checkpoint", file.clone(), &mut connection)
             .map_err(|error| refusal(folder, error))?;
+        let wal = sqlite::sync_by_hand(&connection, &file)?;
         let shared = Arc::new(Shared::new(options, folder.into(), process, Readers::new(file)));
         let writer = Writer { shared: shared.clone(), connection, turnstile, checkpointer };
+        let syncer = Syncer { shared: shared.clone(), wal };
         let threads = Threads {
             writer: start("log-writer", move || writer.run()),
+            syncer: start("log-syncer", move || syncer.run()),
             watcher: start("log-watcher", {
                 let watcher = watcher::Watcher::new(shared.clone());
                 move || watcher.run()
@@ -176,6 +183,7 @@ fn shut_down(shared: &Arc<Shared>, threads: Threads) {
     shared.submit(Size::default(), move |tx| group::remove_process(tx, &process), drop);
     shared.queue.close();
     let _ = threads.writer.join();
+    let _ = threads.syncer.join();
     shared.readers.close();
     drop(threads.own_file);
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::consumer::{Membership, Request};
 use super::group::{self, Grant, Look, Seen, Share};
-use super::queue::{Failure, Size};
+use super::job::{Failure, Size};
 use super::read;
 use super::tail::Found;
 

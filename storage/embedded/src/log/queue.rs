@@ -1,13 +1,11 @@
-//! What waits for the writer: a bounded queue of jobs, each a piece of work inside a transaction and an answer.
-//! Filled by every call that writes, emptied by the writer's thread. Knows nothing of what the jobs do.
+//! What waits for the writer, and then for the disk: bounded queues of jobs. Filled by every call that writes, emptied by the
+//! writer's thread and the syncer's. Knows nothing of what the jobs do.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chat4all_storage::log::{AppendError, Error};
-
-use super::tx::Tx;
+use super::job::{Failure, Job, Size, Urgency, Work};
 
 /// The most that one transaction takes up.
 const TRANSACTION_RECORDS_MAX: usize = 4_096;
@@ -16,118 +14,98 @@ const TRANSACTION_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// How long a job that can wait does so for others to share its transaction.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// When a job shall be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// New work from outside: refused when the queue is full.
-    Ingress,
-    /// Work that is under way, which its callers bound: always taken, so that the ingress cannot starve it.
-    Work,
-    /// With the next one that is urgent, but within [`PATIENCE`]: alone it is not worth an fsync.
-    Soon,
-}
-
-/// Why a job came to nothing.
-#[derive(Debug, Clone)]
-pub(super) enum Failure {
-    /// Nothing was written and nothing will be.
-    NotWritten(String),
-    /// It may have been written.
-    Unknown(String),
-}
-
-impl Failure {
-    pub(super) fn closed() -> Self {
-        Self::NotWritten("it was closed".into())
-    }
-}
-
-impl From<Failure> for AppendError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::NotWritten(reason) => AppendError::Unavailable(reason),
-            Failure::Unknown(reason) => AppendError::Unknown(reason),
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::NotWritten(reason) | Failure::Unknown(reason) => Error::Unavailable(reason),
-        }
-    }
-}
-
-/// How much a job holds. Jobs of no records (commits, memberships) are few and small: the bounds are not for them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Size {
-    pub records: usize,
-    pub bytes: usize,
-}
-
-/// A piece of work for the writer.
-pub(super) trait Work: Send {
-    /// Does its part of a transaction. Called again after a roll-back, and then begins anew.
-    fn apply(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
-    /// The transaction is durable, or came to nothing.
-    fn answer(self: Box<Self>, result: Result<(), Failure>);
-}
-
-pub(super) struct Job {
-    pub work: Box<dyn Work>,
-    pub size: Size,
-    urgency: Urgency,
-    since: Instant,
-}
-
-/// A closure as [`Work`], and a closure that takes what it returned.
-pub(super) struct Call<F, T, R> {
-    pub run: F,
-    pub outcome: Option<T>,
-    pub reply: R,
-}
-
-impl<F, T, R> Work for Call<F, T, R>
-where
-    F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
-    T: Send,
-    R: FnOnce(Result<T, Failure>) + Send,
-{
-    fn apply(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        self.outcome = None;
-        self.outcome = Some((self.run)(tx)?);
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, result: Result<(), Failure>) {
-        let Self { outcome, reply, .. } = *self;
-        reply(result.map(|()| outcome.expect("a committed job was applied")));
-    }
-}
-
-/// The queue. Full or closed, it refuses at once.
+/// The queues. Full or closed, they refuse at once.
 pub(super) struct Queue {
     state: Mutex<State>,
+    /// Something is due for the writer.
     filled: Condvar,
+    /// Something is due for the syncer.
+    written: Condvar,
     records_max: usize,
     bytes_max: usize,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
-    /// How many of them are urgent.
-    urgent: usize,
+    at_once: VecDeque<Job>,
+    ingress: VecDeque<Job>,
+    /// Those that can wait, oldest first.
+    soon: VecDeque<Job>,
+    /// Written, and to be answered when the disk has them.
+    unsynced: Vec<Job>,
+    /// Of all that is not answered.
     size: Size,
+    syncing: bool,
     /// When the oldest append of the transaction under way was handed over.
     writing_since: Option<Instant>,
+    /// When the oldest append that is being synced was handed over.
+    syncing_since: Option<Instant>,
     closed: bool,
+    /// Nothing more will be written.
+    ended: bool,
+}
+
+impl State {
+    /// While the disk is busy nothing that comes in can be answered: it gathers for one transaction. So there are as many of
+    /// them as the disk bears, and work under way is not kept waiting by more.
+    fn holds_ingress_back(&self) -> bool {
+        self.syncing && !self.closed
+    }
+
+    /// How long until something is to be written; none while there is nothing to wait for.
+    fn due_in(&self) -> Option<Duration> {
+        if self.closed || !self.at_once.is_empty() || !(self.ingress.is_empty() || self.holds_ingress_back()) {
+            return Some(Duration::ZERO);
+        }
+        self.soon.front().map(|job| PATIENCE.saturating_sub(job.since.elapsed()))
+    }
+
+    /// The jobs of the next transaction.
+    fn take(&mut self) -> Vec<Job> {
+        let hold_back = self.holds_ingress_back();
+        let is_due = |job: &Job| job.urgency.is_synced() && job.since.elapsed() >= PATIENCE;
+        let synced = self.closed
+            || !(self.ingress.is_empty() || hold_back)
+            || self.at_once.iter().any(|job| job.urgency.is_synced())
+            || self.soon.iter().any(is_due);
+        let mut transaction = Transaction::default();
+        transaction.take(&mut self.at_once, |_| true);
+        transaction.take(&mut self.ingress, |_| !hold_back);
+        transaction.take(&mut self.soon, |job| synced || !job.urgency.is_synced());
+        transaction.jobs
+    }
+}
+
+/// As many jobs as one transaction bears, or a single one that is larger.
+#[derive(Default)]
+struct Transaction {
+    jobs: Vec<Job>,
+    size: Size,
+}
+
+impl Transaction {
+    fn take(&mut self, queue: &mut VecDeque<Job>, wanted: impl Fn(&Job) -> bool) {
+        let mut place = 0;
+        while let Some(job) = queue.get(place) {
+            if !wanted(job) {
+                place += 1;
+                continue;
+            }
+            let size = self.size + job.size;
+            let fits = size.records <= TRANSACTION_RECORDS_MAX && size.bytes <= TRANSACTION_BYTES_MAX;
+            if !fits && self.size.records > 0 {
+                return;
+            }
+            self.size = size;
+            self.jobs.extend(queue.remove(place));
+        }
+    }
 }
 
 impl Queue {
     pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), filled: Condvar::new(), records_max, bytes_max }
+        let (state, filled, written) = Default::default();
+        Self { state, filled, written, records_max, bytes_max }
     }
 
     /// Hands a job over; gives it back with the reason if it cannot be taken.
@@ -141,62 +119,76 @@ impl Queue {
         if state.closed {
             return Err((work, Failure::closed()));
         }
-        let full =
-            state.size.records + size.records > self.records_max || state.size.bytes + size.bytes > self.bytes_max;
+        let sum = state.size + size;
+        let full = sum.records > self.records_max || sum.bytes > self.bytes_max;
         if urgency == Urgency::Ingress && state.size.records > 0 && full {
             return Err((work, Failure::NotWritten("its queue is full".into())));
         }
-        state.size.records += size.records;
-        state.size.bytes += size.bytes;
-        state.urgent += usize::from(urgency != Urgency::Soon);
+        state.size = sum;
         // One that can wait only has to start the waiting.
-        if urgency != Urgency::Soon || state.jobs.is_empty() {
+        let wakes = !urgency.waits() || state.soon.is_empty();
+        let queue = match urgency {
+            Urgency::Admin | Urgency::HandOn => &mut state.at_once,
+            Urgency::Ingress => &mut state.ingress,
+            Urgency::Tell | Urgency::Finish => &mut state.soon,
+        };
+        queue.push_back(Job { work, size, urgency, since: Instant::now() });
+        if wakes {
             self.filled.notify_one();
         }
-        state.jobs.push_back(Job { work, size, urgency, since: Instant::now() });
         Ok(())
     }
 
-    /// Waits for jobs and takes as many as one transaction bears. Empty: the queue was closed and is used up.
+    /// For the writer: waits for jobs and takes as many as one transaction bears. Empty: the queue was closed and is used up.
     pub(super) fn take(&self) -> Vec<Job> {
         let mut state = self.lock();
-        while state.urgent == 0 && !state.closed {
-            let patience = state.jobs.front().map(|job| PATIENCE.saturating_sub(job.since.elapsed()));
-            state = match patience {
+        loop {
+            state = match state.due_in() {
                 Some(Duration::ZERO) => break,
                 Some(left) => self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let mut taken = Vec::new();
-        let mut size = Size::default();
-        while let Some(job) = state.jobs.front() {
-            let fits = size.records + job.size.records <= TRANSACTION_RECORDS_MAX
-                && size.bytes + job.size.bytes <= TRANSACTION_BYTES_MAX;
-            if !fits && size.records > 0 {
-                break;
-            }
-            size.records += job.size.records;
-            size.bytes += job.size.bytes;
-            taken.extend(state.jobs.pop_front());
-        }
-        state.urgent -= taken.iter().filter(|job| job.urgency != Urgency::Soon).count();
-        state.writing_since = taken.iter().find(|job| job.size.records > 0).map(|job| job.since);
+        let taken = state.take();
+        state.writing_since = oldest_append(&taken);
         taken
     }
 
-    /// The jobs taken last are answered.
-    pub(super) fn done(&self, size: Size) {
+    /// The jobs taken last are written, and those among them that need not wait for the disk are answered.
+    pub(super) fn written(&self, answered: Size, unsynced: Vec<Job>) {
         let mut state = self.lock();
-        state.size.records -= size.records;
-        state.size.bytes -= size.bytes;
+        state.size = state.size - answered;
         state.writing_since = None;
+        if !unsynced.is_empty() {
+            state.unsynced.extend(unsynced);
+            self.written.notify_one();
+        }
+    }
+
+    /// For the syncer: waits for jobs that are written, and takes them all. Empty: there will be none any more.
+    pub(super) fn take_unsynced(&self) -> Vec<Job> {
+        let state = self.lock();
+        let nothing = |state: &mut State| state.unsynced.is_empty() && !state.ended;
+        let mut state = self.written.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut state.unsynced);
+        state.syncing = true;
+        state.syncing_since = oldest_append(&taken);
+        taken
+    }
+
+    /// The jobs taken last by the syncer are answered.
+    pub(super) fn synced(&self, answered: Size) {
+        let mut state = self.lock();
+        state.size = state.size - answered;
+        (state.syncing, state.syncing_since) = (false, None);
+        self.filled.notify_one();
     }
 
     pub(super) fn oldest_append(&self) -> Option<Duration> {
         let state = self.lock();
-        let waiting = || state.jobs.iter().find(|job| job.size.records > 0).map(|job| job.since);
-        state.writing_since.or_else(waiting).map(|since| since.elapsed())
+        let waiting = [&state.at_once, &state.ingress, &state.soon].into_iter().filter_map(oldest_append);
+        let written = state.writing_since.into_iter().chain(state.syncing_since).chain(oldest_append(&state.unsynced));
+        waiting.chain(written).min().map(|since| since.elapsed())
     }
 
     /// Takes nothing more. What is in it is still written.
@@ -205,11 +197,16 @@ impl Queue {
         self.filled.notify_all();
     }
 
-    /// Takes nothing more and gives up what is in it.
+    /// Takes nothing more and gives up what is not written.
     pub(super) fn abandon(&self) {
         self.close();
-        let jobs = std::mem::take(&mut self.lock().jobs);
-        for job in jobs {
+        let mut state = self.lock();
+        state.ended = true;
+        let State { at_once, ingress, soon, .. } = &mut *state;
+        let given_up: Vec<Job> = at_once.drain(..).chain(ingress.drain(..)).chain(soon.drain(..)).collect();
+        self.written.notify_all();
+        drop(state);
+        for job in given_up {
             job.work.answer(Err(Failure::closed()));
         }
     }
@@ -219,9 +216,15 @@ impl Queue {
     }
 }
 
+/// When the oldest of the appends among `jobs`, which stand in order, was handed over.
+fn oldest_append<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Option<Instant> {
+    jobs.into_iter().find(|job| job.size.records > 0).map(|job| job.since)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::tx::Tx;
 
     struct Nothing;
 
@@ -240,19 +243,62 @@ mod tests {
         let queue = Queue::new(1, 1_000);
         assert!(queue.push(Box::new(Nothing), ONE, Urgency::Ingress).is_ok());
         assert!(queue.push(Box::new(Nothing), ONE, Urgency::Ingress).is_err());
-        assert!(queue.push(Box::new(Nothing), ONE, Urgency::Work).is_ok());
+        assert!(queue.push(Box::new(Nothing), ONE, Urgency::HandOn).is_ok());
         assert_eq!(queue.take().len(), 2);
     }
 
+    fn push(queue: &Queue, urgency: Urgency) {
+        assert!(queue.push(Box::new(Nothing), ONE, urgency).is_ok());
+    }
+
+    fn take(queue: &Queue) -> Vec<Urgency> {
+        queue.take().iter().map(|job| job.urgency).collect()
+    }
+
     #[test]
-    fn what_can_wait_shares_the_next_urgent_transaction_or_goes_alone_soon() {
+    fn what_can_wait_shares_the_next_transaction_that_is_like_it_or_goes_alone_soon() {
         let queue = Queue::new(9, 1_000);
-        assert!(queue.push(Box::new(Nothing), Size::default(), Urgency::Soon).is_ok());
-        assert!(queue.push(Box::new(Nothing), ONE, Urgency::Work).is_ok());
-        assert_eq!(queue.take().len(), 2);
-        let begin = Instant::now();
-        assert!(queue.push(Box::new(Nothing), Size::default(), Urgency::Soon).is_ok());
-        assert_eq!(queue.take().len(), 1);
-        assert!(begin.elapsed() >= PATIENCE, "it waited for company");
+        push(&queue, Urgency::Tell);
+        push(&queue, Urgency::HandOn);
+        assert_eq!(take(&queue), [Urgency::HandOn, Urgency::Tell]);
+        for waits in [Urgency::Tell, Urgency::Finish] {
+            let begin = Instant::now();
+            push(&queue, waits);
+            assert_eq!(take(&queue), [waits]);
+            assert!(begin.elapsed() >= PATIENCE, "it waited for company");
+        }
+        push(&queue, Urgency::Finish);
+        push(&queue, Urgency::HandOn);
+        assert_eq!(take(&queue), [Urgency::HandOn], "the disk is not for who does not need it");
+        push(&queue, Urgency::Ingress);
+        assert_eq!(take(&queue), [Urgency::Ingress, Urgency::Finish]);
+    }
+
+    #[test]
+    fn while_the_disk_is_busy_the_ingress_gathers_and_work_goes_on() {
+        let queue = Queue::new(9, 1_000);
+        push(&queue, Urgency::Ingress);
+        queue.written(Size::default(), queue.take());
+        let syncing = queue.take_unsynced();
+        push(&queue, Urgency::Ingress);
+        push(&queue, Urgency::Ingress);
+        push(&queue, Urgency::HandOn);
+        assert_eq!(take(&queue), [Urgency::HandOn]);
+        queue.synced(Size::of(&syncing));
+        assert_eq!(take(&queue), [Urgency::Ingress; 2]);
+    }
+
+    #[test]
+    fn an_append_is_old_until_the_disk_has_it() {
+        let queue = Queue::new(9, 1_000);
+        push(&queue, Urgency::Ingress);
+        let jobs = queue.take();
+        assert!(queue.oldest_append().is_some());
+        queue.written(Size::default(), jobs);
+        assert!(queue.oldest_append().is_some());
+        let jobs = queue.take_unsynced();
+        assert!(queue.oldest_append().is_some());
+        queue.synced(Size::of(&jobs));
+        assert_eq!(queue.oldest_append(), None);
     }
 }

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::Options;
 use super::consumer::Membership;
+use super::job::{Call, Failure, Size, Urgency};
 use super::latest::Followers;
-use super::queue::{Call, Failure, Queue, Size, Urgency};
+use super::queue::Queue;
 use super::read::Readers;
 use super::tail::Tail;
 use super::topics::{TopicInfo, Topics};
@@ -72,7 +73,7 @@ impl Shared {
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         reply: impl FnOnce(Result<T, Failure>) + Send + 'static,
     ) {
-        self.hand_over(size, Urgency::Work, run, reply);
+        self.hand_over(size, Urgency::Admin, run, reply);
     }
 
     fn hand_over<T: Send + 'static>(
@@ -94,7 +95,7 @@ impl Shared {
         size: Size,
         run: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.write_as(size, Urgency::Work, run).await
+        self.write_as(size, Urgency::Admin, run).await
     }
 
     /// As [`Shared::write`], for new work from outside: fails at once when the queue is full.

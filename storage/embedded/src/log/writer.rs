@@ -1,12 +1,12 @@
-//! The one thread of this process that writes: it drains the queue into one transaction after another, so that
-//! everybody who waits shares one fsync. Knows nothing of what the jobs do.
+//! The one thread of this process that writes: it drains the queue into one transaction after another. Knows nothing of what
+//! the jobs do. It does not wait for the disk: that is the syncer's part.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
 
-use super::queue::{Failure, Job, Size};
+use super::job::{Failure, Job, Size};
 use super::schema::now;
 use super::shared::Shared;
 use super::tx::{Effects, Tx};
@@ -41,13 +41,11 @@ impl Writer {
             if jobs.is_empty() {
                 return;
             }
-            let size = jobs.iter().fold(Size::default(), |sum, job| Size {
-                records: sum.records + job.size.records,
-                bytes: sum.bytes + job.size.bytes,
-            });
-            let answers = self.write(jobs);
-            self.shared.queue.done(size);
-            for (job, result) in answers {
+            let waits_for_disk = |(job, result): &(Job, Result<_, _>)| result.is_ok() && job.urgency.is_synced();
+            let (unsynced, done): (Vec<_>, Vec<_>) = self.write(jobs).into_iter().partition(waits_for_disk);
+            let done_size = done.iter().fold(Size::default(), |sum, (job, _)| sum + job.size);
+            self.shared.queue.written(done_size, unsynced.into_iter().map(|(job, _)| job).collect());
+            for (job, result) in done {
                 job.work.answer(result);
             }
         }
