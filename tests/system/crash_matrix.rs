@@ -48,8 +48,9 @@ enum Scene {
 #[derive(Debug, Clone, Copy)]
 struct Point(&'static str, &'static str, u64, Scene);
 
-const POINTS: [Point; 27] = [
+const POINTS: [Point; 28] = [
     Point("api::before-append", "api", 200, Scene::Flows),
+    Point("embedded-log::before-sync", "api", 200, Scene::Flows),
     Point("api::after-append", "api", 200, Scene::Flows),
     Point("router::before-write", "router", 30, Scene::Flows),
     Point("router::after-write", "router", 30, Scene::Flows),

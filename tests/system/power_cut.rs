@@ -101,8 +101,9 @@ async fn run_with(cuts: usize, disk_lies: bool) -> Outcome {
     });
     let mut taken_back = 0;
     for _ in 0..cuts {
-        let taken = inbox.taken();
-        until("a delivery", Duration::from_secs(10), || (inbox.taken() > taken).then_some(())).await;
+        let (taken, waiting) = (inbox.taken(), loads[1].count());
+        let goes_on = || (inbox.taken() > taken && loads[1].count() > waiting + 10).then_some(());
+        until("deliveries, and messages that wait", Duration::from_secs(10), goes_on).await;
         tokio::time::sleep(random.pause(Duration::from_millis(600))).await;
         cluster.kill(process);
         taken_back += cut_power(&cluster.data());

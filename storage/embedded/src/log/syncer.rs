@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use chat4all_storage::crash_point;
 use tracing::error;
 
 use super::job::{Failure, Size};
@@ -38,7 +39,7 @@ impl Syncer {
     }
 
     fn sync(&self) -> Result<(), Failure> {
-        fail::fail_point!("embedded-log::before-sync");
+        crash_point("embedded-log::before-sync");
         let synced: io::Result<()> = self.wal.sync_data();
         synced.map_err(|error| {
             error!(%error, "the disk does not say that it has what was written");
