@@ -250,8 +250,11 @@ impl Cluster {
     /// Waits until a process ends.
     pub async fn ended(&mut self, id: usize, limit: Duration) -> ExitStatus {
         let name = self.processes[id].name.clone();
-        let mut running = self.processes[id].running.take().expect("it runs");
-        until(&format!("the end of {name}"), limit, || running.child.try_wait().expect("our child")).await
+        // It stays ours until it has ended: a process that does not end is killed with the cluster.
+        let child = &mut self.running(id).child;
+        let status = until(&format!("the end of {name}"), limit, || child.try_wait().expect("our child")).await;
+        self.processes[id].running = None;
+        status
     }
 
     /// SIGTERM for all that run, one after the other; each must end well.
