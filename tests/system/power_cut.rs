@@ -7,11 +7,11 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::checker::{self, Taken, Verdict};
 use crate::harness::arrivals::at_rest;
-use crate::harness::client::Api;
+use crate::harness::client::{Api, message};
 use crate::harness::cluster::{Cluster, PATIENT, config};
 use crate::harness::engines::Engines;
 use crate::harness::load::{Load, Plan};
@@ -155,4 +155,33 @@ fn a_power_cut_with_a_disk_that_lies_is_noticed() {
         "power cut with a disk that lies: {lost} lost, {undelivered} undelivered, {taken_back} bytes of writes taken back"
     );
     assert!(lost > 0 && undelivered > 0, "nobody noticed that nothing was synced");
+}
+
+#[test]
+fn deliveries_go_on_while_the_disk_takes_its_time() {
+    if !cfg!(feature = "failpoints") {
+        println!("SKIPPED deliveries beside a slow disk: built without the feature `failpoints`");
+        return;
+    }
+    let _turn = turn::alone();
+    run(async {
+        let receiver = Receiver::start().await;
+        let mut cluster = Cluster::new();
+        cluster.env("FAILPOINTS", "embedded-log::before-sync=sleep(200)");
+        let process = cluster.start(&[]).await;
+        let api = Api::new(cluster.url(process, "api"));
+        api.ready(LIMIT).await;
+        let mut before = 0;
+        for number in 1..=5 {
+            let body = message(&receiver.target("/inbox"), "slow disk", &number.to_string());
+            let answer = api.post("/v1/messages", &body).await.expect("an answer");
+            let answered = SystemTime::now();
+            assert_eq!(answer.status, 202, "{}", answer.text);
+            until("its delivery", LIMIT, || (receiver.taken() >= number).then_some(())).await;
+            before += usize::from(receiver.requests()[number - 1].at < answered);
+        }
+        println!("beside a slow disk: {before} of 5 arrived before their 202");
+        assert!(before > 0, "every delivery waited for the disk");
+        cluster.terminate_all().await;
+    });
 }

@@ -1,5 +1,5 @@
-//! Opening SQLite files the one way that both adapters need: write-ahead log, fsync on every commit unless told otherwise, 8 KiB pages, and a
-//! check that the file is ours and of this version. Called by `log` and `status`; knows nothing of their tables.
+//! Opening SQLite files the one way that both adapters need: write-ahead log, fsync on every commit unless told otherwise,
+//! 8 KiB pages, and a check that the file is ours and of this version. Called by `log` and `status`; knows nothing of their tables.
 //!
 //! A database file is opened and closed by SQLite alone. Whoever opens and closes it otherwise, even to look at it,
 //! drops the POSIX locks that SQLite holds on it in this process.
@@ -129,7 +129,7 @@ pub fn sync_by_hand(connection: &Connection, file: &Path) -> Result<File, OpenEr
     connection.pragma_update(None, "synchronous", "NORMAL").map_err(|error| refusal(file, &error))?;
     let mut wal = file.as_os_str().to_owned();
     wal.push("-wal");
-    File::open(&wal).map_err(|source| OpenError::NotWritable { folder: folder_of(file), source })
+    File::open(&wal).map_err(|error| OpenError::Database { file: wal.into(), reason: error.to_string() })
 }
 
 /// The most pages the file may grow to from now on; fewer than it has means: no more than it has.

@@ -329,8 +329,8 @@ pub trait Consumer: Send + Sync + 'static {
     /// While false, start nothing that acts on the outside.
     fn is_current(&self) -> bool;
 
-    /// Writes commits, durable when it returns, with all that was written before. The answer lists the leases whose commits were refused because another
-    /// holder has the partition (or a newer epoch is ours); the others are written.
+    /// Writes commits, durable when it returns, with all that was written before. The answer lists the leases whose commits
+    /// were refused because another holder has the partition (or a newer epoch is ours); the others are written.
     ///
     /// Commits of one call for partitions that were assigned together are written together or not at all: no takeover
     /// sees one without the other. Embedded: one transaction. Kafka: one request, of which the coordinator leaves out

@@ -76,8 +76,8 @@ pub(super) struct Size {
 }
 
 impl Size {
-    pub(super) fn of(jobs: &[Job]) -> Self {
-        jobs.iter().fold(Self::default(), |sum, job| sum + job.size)
+    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Self {
+        jobs.into_iter().fold(Self::default(), |sum, job| sum + job.size)
     }
 }
 

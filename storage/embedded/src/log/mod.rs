@@ -1,8 +1,8 @@
 //! The log on one SQLite file that several processes share. Opened by the binary, used through the port.
 //!
 //! A process writes through one thread (`writer`) that puts everything waiting into one transaction; another (`syncer`) has the
-//! disk make durable what was written and answers it then. Consumers of the same process get what was committed from memory (`tail`); what other processes commit is noticed by the `watcher`.
-//! Who holds which partition is rows of the file (`group`), which every member looks at for itself (`poll`); the
+//! disk make durable what was written and answers it then. Consumers of the same process get what was committed from memory
+//! (`tail`); what other processes commit is noticed by the `watcher`. Who holds which partition is rows of the file (`group`), which every member looks at for itself (`poll`); the
 //! `coordinator` writes heartbeats and buries the dead.
 //!
 //! Invariant: an offset, an epoch and a commit change only inside a transaction that has checked its fence.

@@ -5,7 +5,6 @@
 //! takes the latest transactions, never one from between.
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 
 use chat4all_storage::crash_point;
@@ -40,8 +39,7 @@ impl Syncer {
 
     fn sync(&self) -> Result<(), Failure> {
         crash_point("embedded-log::before-sync");
-        let synced: io::Result<()> = self.wal.sync_data();
-        synced.map_err(|error| {
+        self.wal.sync_data().map_err(|error| {
             error!(%error, "the disk does not say that it has what was written");
             Failure::Unknown(error.to_string())
         })

@@ -43,7 +43,7 @@ impl Writer {
             }
             let waits_for_disk = |(job, result): &(Job, Result<_, _>)| result.is_ok() && job.urgency.is_synced();
             let (unsynced, done): (Vec<_>, Vec<_>) = self.write(jobs).into_iter().partition(waits_for_disk);
-            let done_size = done.iter().fold(Size::default(), |sum, (job, _)| sum + job.size);
+            let done_size = Size::of(done.iter().map(|(job, _)| job));
             self.shared.queue.written(done_size, unsynced.into_iter().map(|(job, _)| job).collect());
             for (job, result) in done {
                 job.work.answer(result);
